@@ -1,0 +1,476 @@
+"""compare: the main job. Recipes side by side, under one protocol, into a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from labelwise import __version__, bundle
+from labelwise.data.dataset import UNLABELED, Dataset
+from labelwise.data.load import load
+from labelwise.data.split import Protocol, make_protocol, splits_from_table, splits_table
+from labelwise.errors import DataError, OptionError, RunError
+from labelwise.files import append_line, read_json, remove_temporary, write_json, write_parquet
+from labelwise.leaderboard import add_test, make_leaderboard, pool, suspects
+from labelwise.model import Model
+from labelwise.plan import Plan, make_plan
+from labelwise.progress import Progress, Silent
+from labelwise.recipes import RECIPES
+from labelwise.recipes.recipe import Context, Recipe
+from labelwise.recipes.variants import Variant, parse_variants
+from labelwise.report.report import write_report
+from labelwise.settings import Settings, make_settings, option_name
+from labelwise.trials import Row, absent_classes, final_models, judge, rows_of, run_finals, run_folds
+
+RUN_FILE = "run.json"
+PREPARED = {".lock", "data.parquet", "folds.parquet"}  # a run killed before it began has only these
+RUNNING, DONE = "running", "done"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on disk."""
+
+    folder: Path
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """run.json."""
+        values: dict[str, Any] = read_json(self.folder / RUN_FILE)
+        return values
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """leaderboard.json."""
+        values: dict[str, Any] = read_json(self.folder / "leaderboard.json")
+        return values
+
+    @property
+    def leaderboard(self) -> pd.DataFrame:
+        """A row per variant and number of labels: the run's metric with its interval, and times."""
+        results = self.results
+        metric = results["metric"]
+        rows = []
+        for row in results["rows"]:
+            value = (row["metrics"] or {}).get(metric) or {}
+            test = (row["test"] or {}).get(metric) or {}
+            rows.append(
+                {
+                    "variant": row["variant"],
+                    "labels": row["labels"],
+                    "status": row["status"],
+                    metric: value.get("value"),
+                    "low": value.get("low"),
+                    "high": value.get("high"),
+                    "n": value.get("n"),
+                    f"train_{metric}": (row["train"] or {}).get(metric),
+                    f"test_{metric}": test.get("value"),
+                    "fit_seconds": row["fit_seconds"],
+                }
+            )
+        return pd.DataFrame(rows)
+
+    @property
+    def model(self) -> Model:
+        """The recommended model."""
+        return bundle.load(self.folder / "model")
+
+    @property
+    def report(self) -> Path:
+        """The page to look at."""
+        return self.folder / "report.html"
+
+
+def compare(
+    data: str | Path | Dataset,
+    *,
+    out: str | Path,
+    recipes: str | Sequence[str | Recipe] | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+    command: Sequence[str] = (),
+    **options: Any,
+) -> Run:
+    """Compare recipes on a data set and keep everything in a run folder.
+
+    Args:
+        data: what `load` takes.
+        out: the run's folder; must not exist, unless `resume`.
+        recipes: variants such as "cnn, pool=cnn(preset=mammals-pool)"; by default those that fit
+            the data, the machine and the time budget.
+        resume: continue a run that was interrupted; options not given are taken from it.
+        progress: shown what is going on.
+        command: how the user called it, for the record.
+        options: the fields of `Settings`.
+
+    Raises:
+        UsageError: the call or the data is unusable; nothing has been written then.
+        RunError: no variant finished.
+    """
+    progress = progress or Silent()
+    folder = Path(out)
+    texts, made = _recipes(recipes)
+    given = {"recipes": texts, **options}
+    settings = _settings(folder, given, resume)
+    dataset = load(data, target=settings.target, progress=_scanning(progress))
+    if not (dataset.labels[dataset.usable] != UNLABELED).any():
+        raise DataError(
+            f"{dataset.name}: no image has a label, so there is nothing to compare. Sort some "
+            "images into one folder per class, or name the label column with --target."
+        )
+    with _locked(folder, resume):
+        if (folder / RUN_FILE).exists():
+            record, protocol = _continued(folder, dataset)
+        else:
+            record, protocol = _begun(folder, dataset, data, settings, command, made, progress)
+        if record["status"] != DONE:
+            _execute(folder, dataset, settings, protocol, record, made, progress)
+    return Run(folder)
+
+
+def _execute(
+    folder: Path,
+    dataset: Dataset,
+    settings: Settings,
+    protocol: Protocol,
+    record: dict[str, Any],
+    made: Sequence[Recipe],
+    progress: Progress,
+) -> None:
+    remove_temporary(folder)
+    started = time.perf_counter()
+    plan = Plan.from_json(record["plan"])
+    variants = plan.apply(_variants(settings, made))
+    context = Context(settings.seed, _device(settings.device))
+    rows = rows_of(variants, protocol.splits)
+    judged = bool(len(protocol.test))
+    everything = judged or settings.save_models == "all"
+    progress.plan(_steps(rows, plan, everything))
+    progress.say(_announcement(dataset, protocol, variants, plan, settings))
+
+    problems: dict[tuple[str, str], str] = {}
+    for number, row in enumerate(rows, start=1):
+        place = f"[{number}/{len(rows)}]"
+        problem = run_folds(row, dataset, folder, context, progress, place)
+        if problem is None and everything:
+            problem = run_finals(row, dataset, folder, context, progress, place)
+        if problem is not None:
+            problems[row.variant.name, row.labels] = problem
+    progress.begin("measuring")
+    leaderboard = make_leaderboard(
+        rows, problems, dataset, folder, metric=settings.metric, seed=settings.seed
+    )
+    progress.end()
+    if leaderboard["recommended"] is None:
+        reasons = "; ".join(f"{name}: {why}" for (name, _), why in problems.items())
+        raise RunError(f"No variant finished. {reasons}")
+    winner = next(
+        row
+        for row in rows
+        if row.variant.name == leaderboard["recommended"]
+        and row.labels == leaderboard["recommended_labels"]
+    )
+    if not everything:
+        # A final fit that nobody judges and nobody keeps would be wasted: only the winner's.
+        problem = run_finals(winner, dataset, folder, context, progress, "[final]")
+        if problem is not None:
+            raise RunError(f"The final fit of '{winner.variant.name}' failed: {problem}")
+    progress.begin("judging and writing the report")
+    if judged:
+        _open_test(rows, dataset, folder, protocol)
+        add_test(leaderboard, rows, dataset, folder, settings.seed)
+    write_json(folder / "leaderboard.json", leaderboard)
+    table = pool(winner.trials(folder, final=False))
+    write_parquet(folder / "suspects.parquet", suspects(table, dataset))
+    _save_recommended(winner, leaderboard, dataset, folder, record)
+    record["seconds"] = record.get("seconds", 0) + time.perf_counter() - started
+    write_json(folder / RUN_FILE, record)
+    write_report(folder, dataset)
+    write_json(folder / RUN_FILE, {**record, "status": DONE})
+    if settings.save_models != "all":
+        for model in (folder / "trials").glob("*/*/model"):
+            shutil.rmtree(model)
+    progress.end()
+
+
+def _begun(
+    folder: Path,
+    dataset: Dataset,
+    data: str | Path | Dataset,
+    settings: Settings,
+    command: Sequence[str],
+    made: Sequence[Recipe],
+    progress: Progress,
+) -> tuple[dict[str, Any], Protocol]:
+    """Draw the splits, make the plan, and write the files a resumed run starts from."""
+    protocol = make_protocol(
+        dataset,
+        labels=settings.label_counts,
+        folds=settings.folds,
+        repeats=settings.repeats,
+        test=settings.test,
+        seed=settings.seed,
+    )
+    progress.say(f"{dataset.name}: measuring how fast this machine is")
+    plan = make_plan(
+        dataset,
+        protocol,
+        _variants(settings, made),
+        asked_for=bool(settings.recipes or made),
+        finals=bool(len(protocol.test)) or settings.save_models == "all",
+        budget_seconds=settings.budget_seconds,
+        context=Context(settings.seed, _device(settings.device)),
+    )
+    table = dataset.table.copy()
+    table.loc[protocol.test, "split"] = "test"
+    write_parquet(folder / "data.parquet", table)
+    write_parquet(folder / "folds.parquet", splits_table(protocol.splits))
+    record = {
+        "status": RUNNING,
+        "command": list(command),
+        "data": {
+            "source": data.name if isinstance(data, Dataset) else str(data),
+            "name": dataset.name,
+            "target": dataset.target,
+            "fingerprint": dataset.fingerprint,
+            "class_names": list(dataset.class_names),
+            "images": len(dataset.usable),
+            "labeled": int((dataset.labels[dataset.usable] != UNLABELED).sum()),
+            "context": list(dataset.context),
+        },
+        "settings": settings.model_dump(mode="json"),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "machine": machine(),
+        "folds": protocol.folds,
+        "plan": plan.to_json(),
+        "warnings": [*dataset.warnings, *protocol.warnings, *plan.warnings],
+    }
+    write_json(folder / RUN_FILE, record)  # last: a folder with it can be resumed
+    return record, protocol
+
+
+def _continued(folder: Path, dataset: Dataset) -> tuple[dict[str, Any], Protocol]:
+    """What a run that was interrupted had begun with."""
+    record = read_json(folder / RUN_FILE)
+    if record["data"]["fingerprint"] != dataset.fingerprint:
+        raise DataError(
+            f"{folder}: the data has changed since this run began ({record['data']['images']} "
+            f"images then, {len(dataset.usable)} now, or other labels). Begin a new run with "
+            "another --out."
+        )
+    splits = splits_from_table(pd.read_parquet(folder / "folds.parquet"))
+    table = pd.read_parquet(folder / "data.parquet", columns=["id", "split", "label"])
+    test = table[(table["split"] == "test") & table["label"].notna()]["id"].to_numpy()
+    return record, Protocol(splits, test, record["folds"], ())
+
+
+def _settings(folder: Path, given: Mapping[str, Any], resume: bool) -> Settings:
+    """The settings of this run; on resume those it began with, which options must not contradict."""
+    settings = make_settings(given)
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if folder.exists() and not folder.is_dir():
+        raise OptionError(f"--out {folder}: this is a file. Give a folder that does not exist yet.")
+    if there - PREPARED and not resume:
+        hint = (
+            "Add --resume to continue it, or give another --out."
+            if (folder / RUN_FILE).exists()
+            else "Give a folder that does not exist yet."
+        )
+        raise OptionError(f"--out {folder}: the folder exists already. {hint}")
+    if not (folder / RUN_FILE).exists():
+        return settings
+    began = make_settings(read_json(folder / RUN_FILE)["settings"])
+    for name, value in given.items():
+        if value is not None and getattr(settings, name) != getattr(began, name):
+            raise OptionError(
+                f"{option_name(name)} {getattr(settings, name)!r}: this run began with "
+                f"{getattr(began, name)!r}. Resume it without the option, or begin a new run."
+            )
+    return began
+
+
+def _recipes(
+    recipes: str | Sequence[str | Recipe] | None,
+) -> tuple[tuple[str, ...] | None, list[Recipe]]:
+    """Variants as text, and recipes that were given as values (from Python only)."""
+    if recipes is None:
+        return None, []
+    listed = [recipes] if isinstance(recipes, str) else list(recipes)
+    texts = tuple(item for item in listed if isinstance(item, str))
+    return texts or None, [item for item in listed if isinstance(item, Recipe)]
+
+
+def _variants(settings: Settings, made: Sequence[Recipe]) -> tuple[Variant, ...]:
+    asked: list[str | Recipe] = [*(settings.recipes or ()), *made]
+    return parse_variants(
+        asked or list(RECIPES),
+        settings=settings.set,
+        defaults={"backbone": settings.backbone, "image_size": settings.image_size},
+    )
+
+
+@contextmanager
+def _locked(folder: Path, resume: bool) -> Iterator[None]:
+    """Hold a run's folder: two processes cannot write the same run."""
+    import filelock
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise OptionError(
+            f"--out {folder}: another process is writing this run. Wait for it, or give another "
+            "folder."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _open_test(
+    rows: Sequence[Row], dataset: Dataset, folder: Path, protocol: Protocol
+) -> None:
+    """Judge every final model on the sealed test part, once; the opening is on record first."""
+    log = folder / "sealed.jsonl"
+    models = {
+        f"{trial.variant}/{trial.name}": trial.record()
+        for row in rows
+        for trial in row.trials(folder, final=True)
+    }
+    names = sorted(name for name, record in models.items() if record is not None)
+    if not log.exists():
+        # Written before the first image is looked at: no opening can go unrecorded. A run that is
+        # killed in between goes on with the same opening.
+        opening = {
+            "opening": 1,
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "images": len(protocol.test),
+            "models": names,
+        }
+        append_line(log, opening)
+    for row, trial, model in final_models(rows, folder):
+        split = next(s for s in row.splits if (s.repeat, s.fold) == (trial.repeat, trial.fold))
+        judge(model, trial, dataset, protocol.test, absent_classes(dataset, split))
+
+
+def _save_recommended(
+    winner: Row,
+    leaderboard: Mapping[str, Any],
+    dataset: Dataset,
+    folder: Path,
+    record: Mapping[str, Any],
+) -> None:
+    """RUN/model: the winner's final fit with what is known about it."""
+    _, trial, model = next(iter(final_models([winner], folder)))
+    entry = next(
+        row
+        for row in leaderboard["rows"]
+        if (row["variant"], row["labels"]) == (winner.variant.name, winner.labels)
+    )
+    facts = {
+        **model.facts,
+        "variant": winner.variant.name,
+        "labels": winner.labels,
+        "data": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+        "data_notes": list(dataset.context),
+        "metrics": entry["metrics"],
+        "test": entry["test"],
+        "seed": record["settings"]["seed"],
+    }
+    bundle.save(dataclasses.replace(model, facts=facts), folder / "model")
+
+
+def _steps(rows: Sequence[Row], plan: Plan, finals: bool) -> list[float]:
+    """Estimated seconds of every step that the progress display will be told of."""
+    steps = []
+    counts = len({row.labels for row in rows})
+    for row in rows:
+        folds = sum(split.fold >= 0 for split in row.splits)
+        last = len(row.splits) - folds
+        seconds = plan.seconds[row.variant.name] / counts
+        if not finals:
+            steps.append(seconds)
+            continue
+        steps += [seconds * folds / (folds + last), seconds * last / (folds + last)]
+    final = [] if finals else [max(steps, default=0.0) / 4]
+    return [*steps, 2.0, *final, 5.0]
+
+
+def _announcement(
+    dataset: Dataset,
+    protocol: Protocol,
+    variants: Sequence[Variant],
+    plan: Plan,
+    settings: Settings,
+) -> str:
+    from labelwise.progress import clock
+
+    labeled = int((dataset.labels[dataset.usable] != UNLABELED).sum())
+    parts = f"{protocol.folds} folds" if protocol.folds > 1 else "one held-out part"
+    test = f", {len(protocol.test)} images sealed for the test" if len(protocol.test) else ""
+    lines = [
+        f"{dataset.name}: {len(dataset.usable)} images, {labeled} labeled, "
+        f"{len(dataset.class_names)} classes; {parts}{test}",
+        f"about {clock(sum(plan.seconds.values()))} in all (budget {settings.budget}):",
+    ]
+    for variant in variants:
+        epochs = getattr(variant.recipe, "epochs", None)
+        detail = f", {epochs} epochs" if epochs else ""
+        lines.append(f"  {variant.name}: about {clock(plan.seconds[variant.name])}{detail}")
+    lines += [f"  {item.variant}: left out, {item.reason}" for item in plan.left_out]
+    return "\n".join(lines)
+
+
+def _scanning(progress: Progress) -> Any:
+    def scanned(done: int, total: int, what: str) -> None:
+        progress.advance(done / max(total, 1), f"{what} {done} of {total}")
+
+    return scanned
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise OptionError(f"--device {name}: not usable here ({reason}). Try auto or cpu.") from None
+    return name
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that can change a number."""
+    names = ("torch", "torchvision", "timm", "numpy", "pandas", "scikit-learn", "scipy", "pillow")
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {"labelwise": __version__, "python": platform.python_version(), **found}
+
+
+def machine() -> dict[str, Any]:
+    """The machine's kind and size, without its name."""
+    memory = None
+    if hasattr(os, "sysconf"):
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "memory_bytes": memory,
+    }

@@ -1,0 +1,38 @@
+"""Names of classes: their order, and names that a person could not tell apart."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from labelwise.data.source import first_few
+
+
+def ordered(names: Iterable[str]) -> tuple[str, ...]:
+    """Class names sorted by code point, or by number if every one is an integer."""
+    distinct = set(names)
+    try:
+        return tuple(sorted(distinct, key=lambda name: (_integer(name), name)))
+    except ValueError:
+        return tuple(sorted(distinct))
+
+
+def _integer(name: str) -> int:
+    if name.removeprefix("-").isascii() and name.removeprefix("-").isdigit():
+        return int(name)
+    raise ValueError(name)
+
+
+def look_alikes(names: Sequence[str]) -> list[str]:
+    """A sentence for every set of names that differ only in case, spaces or Unicode form."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        key = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        alike[unicodedata.normalize("NFKC", key)].append(name)
+    return [
+        f"the classes {first_few(twins)} differ only in case, spaces or Unicode form; "
+        "they are kept apart: rename one if they mean the same"
+        for twins in alike.values()
+        if len(twins) > 1
+    ]

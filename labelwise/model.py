@@ -1,0 +1,148 @@
+"""Model: one network with its preprocessing, its class names, and how it came to be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from labelwise.backbones import Backbone
+from labelwise.data.dataset import Images
+from labelwise.data.preprocess import Preprocessing, prepared
+
+if TYPE_CHECKING:
+    import torch
+
+    from labelwise.nn.network import Network
+
+OK = "ok"  # the status of an image that was answered
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """An immutable classifier: decoded images in, probabilities out.
+
+    Attributes:
+        network: uint8 pixels at the input size -> (maps, embedding, logits).
+        architecture: what `build` needs to make the network again, JSON-safe.
+        preprocessing: from a photo of any size to the network's input.
+        class_names: names of the classes 0..K-1.
+        recipe: name and hyperparameters of the recipe that made it.
+        facts: what else is on record: data fingerprint, metrics with intervals, licenses, seed.
+        backbone: the frozen pretrained network inside, if its embeddings may come from the store.
+    """
+
+    network: Network
+    architecture: Mapping[str, Any]
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+    recipe: Mapping[str, Any]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    backbone: Backbone | None = None
+
+    def logits(
+        self, images: Images, *, advance: Callable[[int, int], None] | None = None
+    ) -> np.ndarray:
+        """Logits of images of any size; float32 (N, K). Embeddings come from the store if frozen."""
+        import torch
+
+        from labelwise.features import embeddings
+
+        if self.backbone is None:
+            batches = prepared(images, self.preprocessing)
+            return self._concatenated(
+                self._logits(pixels, advance, len(images)) for pixels in batches
+            )
+        embedding = embeddings(images, self.backbone, self.preprocessing, advance=advance)
+        with torch.inference_mode():
+            head = self.network.head
+            assert head is not None
+            return head(embedding).numpy()
+
+    def predict_proba(
+        self, images: Images, *, advance: Callable[[int, int], None] | None = None
+    ) -> np.ndarray:
+        """Class probabilities; float64 (N, K), rows sum to 1."""
+        return softmax(self.logits(images, advance=advance))
+
+    def predict(self, paths: Iterable[str | Path] | str | Path) -> pd.DataFrame:
+        """Answers for image files and for all images in folders.
+
+        Returns:
+            A row per file, in order: path, label (class name), probability (of that class), set
+            (classes that cannot be excluded; null until a model has a conformal quantile), status
+            ("ok", or why there is no answer). A file that cannot be read has a row as well.
+        """
+        from labelwise.data.decode import SET_ASIDE, decode
+        from labelwise.data.folder import find_files
+
+        rows = []
+        for path in find_files(paths):
+            decoded = decode(path)
+            row: dict[str, Any] = {"path": str(path), "label": None, "probability": None}
+            row |= {"set": None, "status": f"set aside: {decoded.reason}"}
+            if decoded.decision != SET_ASIDE:
+                proba = self._proba_of(decoded.pixels)
+                best = int(proba.argmax())
+                row |= {"label": self.class_names[best], "probability": float(proba[best])}
+                row["status"] = OK
+            rows.append(row)
+        return pd.DataFrame(rows, columns=["path", "label", "probability", "set", "status"])
+
+    def _proba_of(self, image: np.ndarray) -> np.ndarray:
+        return softmax(self._logits(self.preprocessing(image)[None]))[0]
+
+    def _logits(
+        self, pixels: torch.Tensor, advance: Callable[[int, int], None] | None = None, total: int = 0
+    ) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode():
+            logits = self.network.eval()(pixels.to(self.network.mean.device))[2]
+        if advance is not None:
+            advance(len(pixels), total)
+        return logits.float().cpu().numpy()
+
+    def _concatenated(self, parts: Iterable[np.ndarray]) -> np.ndarray:
+        return np.concatenate([np.zeros((0, len(self.class_names)), np.float32), *parts])
+
+
+def build(
+    architecture: Mapping[str, Any], classes: int | None, input_shape: Sequence[int]
+) -> Network:
+    """A network with the shapes an architecture says and weights that mean nothing yet.
+
+    Args:
+        architecture: {"kind": "layers", "layers": text} or {"kind": "timm", "name": ...,
+            "chosen": [...]}, both with "mean" and "std".
+        classes: K, or None without a head.
+        input_shape: (C, H, W).
+
+    Raises:
+        LayerError: the layers do not fit the input.
+        KeyError, ValueError: the description is not one this version knows.
+    """
+    from labelwise.nn.layers import Stack
+    from labelwise.nn.network import Network
+    from labelwise.nn.taps import Taps
+
+    body: Stack | Taps
+    if architecture["kind"] == "layers":
+        channels, height, width = input_shape
+        body = Stack(architecture["layers"], (channels, height, width))
+    elif architecture["kind"] == "timm":
+        body = Taps(architecture["name"], tuple(architecture["chosen"]))
+    else:
+        raise ValueError(f"{architecture['kind']!r} is not a kind of architecture")
+    return Network(body, classes, mean=architecture["mean"], std=architecture["std"])
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of logits (N, K); float64, so that rows sum to 1 closely."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    exponential = np.exp(shifted)
+    return exponential / exponential.sum(axis=1, keepdims=True)

@@ -1,0 +1,67 @@
+"""Recipe `cnn`: a small convolutional network that learns from scratch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from labelwise.nn.layers import parse_layers
+from labelwise.recipes.recipe import option
+from labelwise.recipes.scratch import FromScratch, course
+
+_SMALL = [f"conv{w} 3x3 stride 2 same, batch norm 0.9, relu" for w in (16, 32, 64, 128)]
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "small": {
+        "layers": ", ".join([*_SMALL, "gap"]),
+        "optimizer": "adam",
+        "lr": 3e-3,
+        "decay": "cosine",
+        "batch": 64,
+        "patience": 10,
+        "scale": "standard",
+    },
+    "digits": {
+        "layers": "conv16 3x3 relu, max 2, dense 32 relu",
+        **course("adam", 1e-3, 32, 10),
+    },
+    "first-cnn": {
+        "layers": "conv32 2x2 stride 2 same relu, max 2 stride 1 same, "
+        "conv16 2x2 stride 2 same linear, max 2 stride 1 same, dense 16 relu",
+        **course("sgd", 0.01, 128, 10),
+    },
+    "mammals-stride": {
+        "layers": "4 x [conv64 3x3 stride 2 same, batch norm, relu]",
+        **course("adam", 1e-3, 200, 20),
+    },
+    "mammals-pool": {
+        "layers": "4 x [conv128 3x3 same, batch norm, relu, max 2]",
+        **course("adam", 1e-3, 200, 20),
+    },
+    "stl5": {"layers": "5 x [conv32 3x3 valid relu]", **course("adam", 1e-3, 32, 10)},
+    "embedding": {
+        "layers": "2 x [conv32 3x3 relu], max 2, 2 x [conv64 3x3 relu], dense 64, unit",
+        **course("adam", 1e-3, 32, 10),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Cnn(FromScratch):
+    """A convolutional network from scratch; its layers are a line of text (see nn/layers.py)."""
+
+    name: ClassVar[str] = "cnn"
+    regime: ClassVar[str] = "small convolutional network from scratch"
+    rank: ClassVar[int] = 2
+    presets: ClassVar = PRESETS
+    largest_side: ClassVar[int] = 64
+
+    layers: str | None = option(None, 'such as "conv16 3x3 relu, max 2, dense 32 relu"')
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parse_layers(self.body)
+
+    @property
+    def body(self) -> str:
+        return self.layers or ""

@@ -1,0 +1,230 @@
+"""Recipe `probe`: logistic regression on the embeddings of a frozen pretrained network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from labelwise.backbones import Backbone, find_backbone
+from labelwise.data.dataset import Images
+from labelwise.data.preprocess import Preprocessing
+from labelwise.data.split import ONE_PART_ABOVE, VALIDATION_FROM, deal
+from labelwise.errors import OptionError, TrainingError
+from labelwise.features import BATCH, embedding_store, embeddings, load_taps, normalized
+from labelwise.model import Model, build
+from labelwise.nn.logistic import Heads, LogisticSolver
+from labelwise.nn.train import confusion_columns
+from labelwise.recipes.recipe import Context, Cost, Fitted, Recipe, Task, option
+
+STRENGTHS = tuple(float(f"{value:.3g}") for value in np.logspace(-3, 1, 8))
+FEW_STRENGTH = 0.1  # where there are too few labels to choose; see docs/results.md
+INNER_FOLDS = 5
+SMALL_SIDE = 64  # images up to this size are enlarged to SMALL_INPUT only: more costs, gains little
+SMALL_INPUT = 128
+
+
+@dataclass(frozen=True)
+class Probe(Recipe):
+    """A frozen backbone with a logistic regression on all its pooled stages (Kornblith et al.
+    2019, arXiv:1805.08974, section 4.1, with inner stages beside the last layer).
+
+    The regularization strength is chosen inside the train part, by cross-validated log loss.
+    """
+
+    name: ClassVar[str] = "probe"
+    regime: ClassVar[str] = "logistic regression on a frozen pretrained network"
+    rank: ClassVar[int] = 3
+
+    backbone: str = option("efficientnet-lite0", "pretrained network; see labelwise doctor")
+    image_size: int | None = option(None, "pixels a side; left open: the backbone's own")
+    strength: float | None = option(None, "of the L2 penalty; left open: cross-validated")
+
+    def __post_init__(self) -> None:
+        if self.strength is not None and not 0 < self.strength < float("inf"):
+            raise OptionError(f"probe(strength={self.strength}): must be positive.")
+        if self.image_size is not None and not 16 <= self.image_size <= 2048:
+            raise OptionError(f"probe(image_size={self.image_size}): must be from 16 to 2048.")
+
+    def fit(self, task: Task, context: Context) -> Fitted:
+        return next(self.fit_many([task], context))
+
+    def fit_many(self, tasks: Sequence[Task], context: Context) -> Iterator[Fitted]:
+        """All tasks, inner folds and strengths are one batched optimization."""
+        started = time.perf_counter()
+        backbone = find_backbone(self.backbone)
+        parts = [_labeled(task) for task in tasks]
+        everything = tasks[0].images.dataset.images(np.unique([r for p in parts for r in p.rows]))
+        preprocessing = self._input(everything, backbone)
+
+        def advance(done: int, total: int) -> None:
+            nonlocal embedded
+            embedded += done
+            context.advance(0.9 * embedded / total, f"embedding {embedded} of {total} images")
+
+        embedded = 0
+        features = embeddings(everything, backbone, preprocessing, advance=advance)
+        context.advance(0.9, "choosing the strength")
+        problems = _Problems(everything.rows, features, parts, len(tasks[0].class_names))
+        chosen = [self._choose(problems, number, context) for number in range(len(parts))]
+        heads = problems.solve(
+            [np.ones(len(part.rows)) for part in parts],
+            list(range(len(parts))),
+            [strength for strength, _ in chosen],
+        )
+        architecture = {
+            "kind": "timm",
+            "name": backbone.timm_name,
+            "chosen": list(load_taps(backbone).chosen),
+            "mean": list(backbone.mean),
+            "std": list(backbone.std),
+        }
+        seconds = (time.perf_counter() - started) / len(tasks)
+        for number, (task, (strength, history)) in enumerate(zip(tasks, chosen, strict=True)):
+            network = build(architecture, len(task.class_names), preprocessing.shape)
+            network.body = load_taps(backbone)
+            assert network.head is not None
+            with torch.no_grad():
+                network.head.weight.copy_(heads.weight[number].T)
+                network.head.bias.copy_(heads.bias[number])
+            model = Model(
+                network=network.eval(),
+                architecture=architecture,
+                preprocessing=preprocessing,
+                class_names=task.class_names,
+                recipe=self.configuration,
+                facts={
+                    "backbone": {
+                        "name": backbone.name,
+                        "sha256": backbone.sha256,
+                        "license": backbone.license,
+                    }
+                },
+                backbone=backbone,
+            )
+            context.advance((number + 1) / len(tasks), "")
+            yield Fitted(model, history, {"strength": strength}, seconds)
+
+    def cost(self, task: Task, context: Context) -> Cost:
+        """Times the backbone on empty images; counts only the images not yet in the store."""
+        backbone = find_backbone(self.backbone)
+        dataset = task.images.dataset
+        everything = dataset.images(dataset.usable[dataset.labels[dataset.usable] >= 0])
+        preprocessing = self._input(everything, backbone)
+        missing = len(embedding_store(backbone, preprocessing).missing(everything.contents))
+        body = load_taps(backbone)
+        once = 0.0
+        if missing:
+            blank = torch.zeros(BATCH, *preprocessing.shape, dtype=torch.uint8)
+            with torch.inference_mode():
+                body(normalized(blank, backbone))
+                started = time.perf_counter()
+                body(normalized(blank, backbone))
+            once = (time.perf_counter() - started) / BATCH * missing
+        # About 100 steps of two matrix products, at 40 GFLOP/s.
+        columns = len(STRENGTHS) * INNER_FOLDS * len(task.class_names)
+        head = 100 * 4 * len(task.labeled) * body.width * columns / 40e9
+        return Cost(once=once, fit=0.1 + (head if self.strength is None else head / 40))
+
+    def _input(self, images: Images, backbone: Backbone) -> Preprocessing:
+        side = self.image_size
+        if side is None:
+            small = float(np.median(images.sizes.min(axis=1))) <= SMALL_SIDE
+            side = min(SMALL_INPUT, backbone.size) if small else backbone.size
+        return Preprocessing(side, side)
+
+    def _choose(
+        self, problems: _Problems, number: int, context: Context
+    ) -> tuple[float, list[dict[str, Any]]]:
+        """The strength with the lowest cross-validated log loss, and what each strength gave."""
+        part = problems.parts[number]
+        if self.strength is not None:
+            return self.strength, []
+        if len(part.rows) < VALIDATION_FROM * len(np.unique(part.labels)):
+            return FEW_STRENGTH, []
+        folds = INNER_FOLDS
+        dealt = deal(part.labels, part.groups, [1 / folds] * folds, [context.seed, 4])
+        judged = range(1 if len(part.rows) > ONE_PART_ABOVE else folds)
+        started = time.perf_counter()
+        heads = problems.solve(
+            [(dealt != fold).astype(float) for fold in judged for _ in STRENGTHS],
+            [number] * (len(judged) * len(STRENGTHS)),
+            [strength for _ in judged for strength in STRENGTHS],
+            tolerance=1e-4,
+        )
+        seconds = (time.perf_counter() - started) / len(STRENGTHS)
+        history = []
+        for index, strength in enumerate(STRENGTHS):
+            loss, confusion = 0.0, np.zeros((problems.classes, problems.classes), np.int64)
+            for fold in judged:
+                held = np.flatnonzero(dealt == fold)
+                which = fold * len(STRENGTHS) + index
+                logits = problems.features[problems.positions[number][held]] @ heads.weight[which]
+                logp = (logits + heads.bias[which]).log_softmax(1).clamp(min=np.log(1e-7))
+                labels = torch.from_numpy(part.labels[held])
+                loss -= float(logp.gather(1, labels[:, None]).sum())
+                np.add.at(confusion, (part.labels[held], logp.argmax(1).numpy()), 1)
+            history.append(
+                {
+                    "epoch": index + 1,
+                    "strength": strength,
+                    "validation_loss": loss / confusion.sum(),
+                    "validation_accuracy": float(confusion.trace() / confusion.sum()),
+                    **confusion_columns("validation", confusion),
+                    "seconds": seconds,
+                }
+            )
+        best = min(history, key=lambda record: record["validation_loss"])
+        return best["strength"], history
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The labeled images of a task, validation included: the probe decides on inner folds."""
+
+    rows: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+
+
+def _labeled(task: Task) -> _Part:
+    labeled = task.labeled
+    rows, labels = task.images.rows[labeled], task.labels[labeled]
+    if task.validation is not None:
+        rows = np.concatenate([rows, task.validation[0].rows])
+        labels = np.concatenate([labels, task.validation[1]])
+    if not len(rows):
+        raise TrainingError("There is no labeled image to learn from in this train part.")
+    return _Part(rows, labels, task.images.dataset.groups[rows])
+
+
+class _Problems:
+    """Logistic regressions on parts of one feature matrix."""
+
+    def __init__(
+        self, rows: np.ndarray, features: torch.Tensor, parts: list[_Part], classes: int
+    ) -> None:
+        self.features, self.parts, self.classes = features, parts, classes
+        self.positions = [np.searchsorted(rows, part.rows) for part in parts]
+        self.labels = torch.zeros(len(rows), dtype=torch.int64)
+        for part, positions in zip(parts, self.positions, strict=True):
+            self.labels[positions] = torch.from_numpy(part.labels)
+
+        self.solver = LogisticSolver(features, self.labels, classes)
+
+    def solve(
+        self,
+        weights: list[np.ndarray],
+        numbers: list[int],
+        strengths: list[float],
+        tolerance: float = 1e-5,
+    ) -> Heads:
+        """Heads of problems: weights over the images of part `numbers[p]`, and a strength each."""
+        full = torch.zeros(len(weights), len(self.features))
+        for problem, (weight, number) in enumerate(zip(weights, numbers, strict=True)):
+            full[problem, self.positions[number]] = torch.from_numpy(weight).float()
+        return self.solver.solve(full, torch.tensor(strengths), tolerance=tolerance)

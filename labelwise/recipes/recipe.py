@@ -1,0 +1,152 @@
+"""Recipe: a training regime. Its fields are its hyperparameters; its one method is `fit`."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from labelwise.data.dataset import Images
+from labelwise.model import Model
+
+
+def option(default: Any, help: str) -> Any:
+    """A hyperparameter with its meaning; `labelwise recipes NAME` shows both."""
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a recipe learns from.
+
+    Attributes:
+        images, labels: N images and their classes, int64 (N,), 0..K-1, UNLABELED = -1.
+        class_names: of all K classes, also those without an image here.
+        validation: images and labels to decide on, or None: then everything is fixed by rule.
+    """
+
+    images: Images
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    validation: tuple[Images, np.ndarray] | None = None
+
+    @property
+    def labeled(self) -> np.ndarray:
+        """Positions of the labeled images."""
+        return np.flatnonzero(self.labels >= 0)
+
+
+def _nothing(done: float, note: str) -> None:
+    return
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where and how to compute; never changes what is learned, but for the seed.
+
+    Attributes:
+        seed: of everything random.
+        device: torch device.
+        advance: told the fraction of the fit that is done, in [0, 1], and what is going on.
+    """
+
+    seed: int = 0
+    device: str = "cpu"
+    advance: Callable[[float, str], None] = _nothing
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The result of a fit.
+
+    Attributes:
+        model: answers for all K classes.
+        history: a record per epoch (or per value tried), columns as in history.parquet.
+        chosen: what was decided on validation or inner folds, JSON-safe; `Recipe.settled` uses it.
+        seconds: time that this fit took.
+    """
+
+    model: Model
+    history: list[dict[str, Any]]
+    chosen: Mapping[str, Any]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Measured seconds: `once` for all fits together, `fit` for one, `epoch` for an epoch of it."""
+
+    once: float = 0.0
+    fit: float = 0.0
+    epoch: float = 0.0
+
+
+@dataclass(frozen=True)
+class Recipe(ABC):
+    """A training regime; a frozen dataclass whose fields are the hyperparameters.
+
+    Class attributes:
+        name: as on the command line.
+        regime: one line for lists.
+        rank: declared cost of using the model and of making it, low is cheap; breaks ties between
+            equally good variants, so that a recommendation never depends on measured seconds.
+        uses_unlabeled: whether images without a label are of use to it.
+    """
+
+    name: ClassVar[str]
+    regime: ClassVar[str]
+    rank: ClassVar[int]
+    uses_unlabeled: ClassVar[bool] = False
+
+    @abstractmethod
+    def fit(self, task: Task, context: Context) -> Fitted:
+        """Learn from a task.
+
+        Raises:
+            TrainingError: there is nothing to learn from, or the loss is not a number.
+        """
+
+    def fit_many(self, tasks: Sequence[Task], context: Context) -> Iterator[Fitted]:
+        """Learn from several tasks, in order; a recipe that can share work between them may."""
+        for number, task in enumerate(tasks):
+
+            def advance(done: float, note: str, number: int = number) -> None:
+                context.advance((number + done) / len(tasks), note)
+
+            yield self.fit(task, dataclasses.replace(context, advance=advance))
+
+    @abstractmethod
+    def cost(self, task: Task, context: Context) -> Cost:
+        """Measure, within about a second, what fitting `task` would take."""
+
+    def unsuited(self, images: Images) -> str | None:
+        """Why the recipe is not worth running on such images unless asked for; None if it is."""
+        return None
+
+    def planned(self, epochs: int) -> Recipe:
+        """The recipe with its number of epochs fixed, if it was left open."""
+        return self
+
+    @property
+    def open_epochs(self) -> int | None:
+        """The most epochs to plan for, if the number was left open; None if it is given."""
+        return None
+
+    def settled(self, chosen: Sequence[Mapping[str, Any]]) -> Recipe:
+        """The recipe of the final fit: what the folds decided is fixed in it."""
+        return self
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """Name and fields, JSON-safe."""
+        values: dict[str, Any] = {"name": self.name}
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Recipe):
+                value = value.configuration
+            values[item.name] = list(value) if isinstance(value, tuple) else value
+        return values

@@ -1,0 +1,203 @@
+"""What the recipes that learn from scratch share: everything but their layers."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from statistics import median
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+
+from labelwise.data.dataset import Images
+from labelwise.data.preprocess import Preprocessing
+from labelwise.errors import OptionError
+from labelwise.features import stored_pixels
+from labelwise.model import Model, build
+from labelwise.nn.layers import initialize
+from labelwise.nn.network import Network
+from labelwise.nn.train import Examples, Schedule, train
+from labelwise.recipes.recipe import Context, Cost, Fitted, Recipe, Task, option
+
+Scale = Literal["unit", "standard"]
+
+MOST_EPOCHS = 30  # planned for where the number was left open
+POSITIVE = ("lr", "batch", "epochs", "image_size")  # fields that must not be 0
+
+
+def course(optimizer: str, lr: float, batch: int, epochs: int) -> dict[str, Any]:
+    """A preset as courses have them: pixels from 0 to 1, constant rate, all epochs."""
+    return {
+        "optimizer": optimizer,
+        "lr": lr,
+        "decay": "constant",
+        "batch": batch,
+        "epochs": epochs,
+        "patience": 0,
+        "scale": "unit",
+    }
+
+
+@dataclass(frozen=True)
+class FromScratch(Recipe):
+    """A network of some layers and a linear head, trained by cross-entropy on the labeled images.
+
+    A field left open (None) takes the preset's value, so that a made recipe shows all its values.
+    """
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]]
+    largest_side: ClassVar[int]  # pixels a side unless image_size says otherwise
+
+    preset: str = option("small", "where the other fields' values come from")
+    optimizer: Literal["sgd", "adam"] | None = option(None, "sgd (no momentum) or adam")
+    lr: float | None = option(None, "learning rate")
+    decay: Literal["constant", "cosine"] | None = option(None, "of the learning rate")
+    batch: int | None = option(None, "images per step")
+    epochs: int | None = option(None, "passes over the images; left open: as the time allows")
+    patience: int | None = option(None, "epochs without progress before stopping; 0: never stop")
+    scale: Scale | None = option(None, "pixels: unit (0 to 1) or standard (mean 0, deviation 1)")
+    image_size: int | None = option(None, "pixels a side; left open: the images' own, up to a limit")
+
+    def __post_init__(self) -> None:
+        if self.preset not in self.presets:
+            raise OptionError(
+                f"{self.name}(preset={self.preset}): there is no such preset. "
+                f"Choose from {', '.join(self.presets)}."
+            )
+        for name, value in self.presets[self.preset].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, int | float) and (value < 0 or (value == 0 and item.name in POSITIVE)):
+                raise OptionError(f"{self.name}({item.name}={value}): must be positive.")
+
+    @property
+    @abstractmethod
+    def body(self) -> str:
+        """The layers before the head, as text."""
+
+    def fit(self, task: Task, context: Context) -> Fitted:
+        started = time.perf_counter()
+        labeled, preprocessing = task.labeled, self._input(task)
+        examples = _examples(
+            task.images.subset(labeled), task.labels[labeled], preprocessing, context
+        )
+        validation = None
+        if task.validation is not None:
+            validation = _examples(*task.validation, preprocessing, context)
+        mean, std = _statistics(examples.pixels, self.scale)
+        architecture = {"kind": "layers", "layers": self.body, "mean": mean, "std": std}
+        generator = torch.Generator().manual_seed(context.seed)
+        network = _network(architecture, len(task.class_names), preprocessing, context.device)
+        initialize(network, generator)
+
+        def advance(done: int, planned: int, record: Mapping[str, Any]) -> None:
+            context.advance(done / planned, f"epoch {done} of {planned}")
+
+        # Dropout draws from torch's own generator, which must not depend on what ran before.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(context.seed)
+            history, best = train(
+                network,
+                examples,
+                validation,
+                self._schedule,
+                generator=generator,
+                advance=advance,
+            )
+        model = Model(
+            network=network.to("cpu").eval(),
+            architecture=architecture,
+            preprocessing=preprocessing,
+            class_names=task.class_names,
+            recipe=self.configuration,
+        )
+        return Fitted(model, history, {"best_epoch": best}, time.perf_counter() - started)
+
+    def cost(self, task: Task, context: Context) -> Cost:
+        """Times a few training steps on empty images; refuses layers that do not fit the input."""
+        schedule, preprocessing = self._schedule, self._input(task)
+        architecture = {"kind": "layers", "layers": self.body, "mean": [0.0], "std": [1.0]}
+        network = _network(architecture, len(task.class_names), preprocessing, context.device)
+        batch = min(schedule.batch, max(2, len(task.labeled)))
+        blank = torch.zeros(batch, *preprocessing.shape, dtype=torch.uint8, device=context.device)
+        labels = torch.zeros(batch, dtype=torch.int64, device=context.device)
+        rehearsal = replace(schedule, lr=0.0, batch=batch, epochs=1, patience=None)
+        taken = []
+        for _ in range(6):
+            started = time.perf_counter()
+            train(network, Examples(blank, labels), None, rehearsal, generator=torch.Generator())
+            taken.append(time.perf_counter() - started)
+        seconds = median(taken[2:]) / batch
+        validated = len(task.validation[1]) if task.validation is not None else 0
+        return Cost(fit=0.2, epoch=seconds * (len(task.labeled) + validated / 3))
+
+    def planned(self, epochs: int) -> Self:
+        return replace(self, epochs=self.epochs or epochs)
+
+    @property
+    def open_epochs(self) -> int | None:
+        return None if self.epochs else MOST_EPOCHS
+
+    def settled(self, chosen: Sequence[Mapping[str, Any]]) -> Self:
+        """The final fit has no validation part: it runs the median best epoch of the folds."""
+        epochs = [int(values["best_epoch"]) for values in chosen]
+        return replace(self, epochs=max(1, round(median(epochs)))) if epochs else self
+
+    def _input(self, task: Task) -> Preprocessing:
+        """Images that all have one size keep it up to the limit; others become squares."""
+        everything = task.images.dataset.images(task.images.dataset.usable)
+        width, height = (int(side) for side in np.median(everything.sizes, axis=0))
+        same = bool((everything.sizes == (width, height)).all())
+        if self.image_size is not None or not same or max(width, height) > self.largest_side:
+            width = height = self.image_size or self.largest_side
+        return Preprocessing(height, width, "gray" if everything.gray else "rgb")
+
+    @property
+    def _schedule(self) -> Schedule:
+        assert self.optimizer is not None and self.lr is not None and self.decay is not None
+        return Schedule(
+            optimizer=self.optimizer,
+            lr=self.lr,
+            decay=self.decay,
+            batch=self.batch or 1,
+            epochs=self.epochs or MOST_EPOCHS,
+            patience=self.patience or None,
+        )
+
+
+def _network(
+    architecture: Mapping[str, Any], classes: int, preprocessing: Preprocessing, device: str
+) -> Network:
+    network = build(architecture, classes, preprocessing.shape)
+    # Channels last: the order CPU and GPU kernels for small convolutions are fastest with.
+    return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _examples(
+    images: Images, labels: np.ndarray, preprocessing: Preprocessing, context: Context
+) -> Examples:
+    def advance(done: int, total: int) -> None:
+        context.advance(0.0, "decoding")
+
+    pixels = stored_pixels(images, preprocessing, advance=advance)
+    return Examples(pixels.to(context.device), torch.from_numpy(labels).to(context.device))
+
+
+def _statistics(pixels: torch.Tensor, scale: Scale | None) -> tuple[list[float], list[float]]:
+    """Mean and deviation of every channel, of pixels in [0, 1]."""
+    channels = pixels.shape[1]
+    if scale == "unit" or not len(pixels):
+        return [0.0] * channels, [1.0] * channels
+    counts = torch.stack(
+        [torch.bincount(pixels[:, c].flatten(), minlength=256) for c in range(channels)]
+    ).double()
+    values = torch.arange(256, dtype=torch.float64, device=counts.device) / 255
+    share = counts / counts.sum(1, keepdim=True)
+    mean = share @ values
+    std = (share @ values.square() - mean.square()).clamp(min=1e-4).sqrt()
+    return mean.tolist(), std.tolist()

@@ -1,0 +1,225 @@
+"""Variants: what is compared. `name=recipe(field=value, other=recipe(...))`, read from text."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pydantic
+
+from labelwise.errors import OptionError
+from labelwise.recipes import RECIPES
+from labelwise.recipes.recipe import Recipe
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_TOKEN = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([(),=])|([^\s(),="']+))""")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A recipe as it was written: its name and its fields, values still text or calls."""
+
+    recipe: str
+    fields: Mapping[str, str | Call]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A named recipe; the name keys leaderboard, folders and --set."""
+
+    name: str
+    recipe: Recipe
+
+
+def parse_variants(
+    texts: str | Iterable[str | Recipe],
+    *,
+    settings: Sequence[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+) -> tuple[Variant, ...]:
+    """Read variants.
+
+    Args:
+        texts: "cnn, pool=cnn(preset=mammals-pool)", or a list of such texts and of recipes.
+        settings: "variant.field=value" each, overriding what the text says.
+        defaults: field -> value for every variant whose recipe has the field and does not give it.
+
+    Raises:
+        OptionError: names what could not be read, with what was expected there.
+    """
+    written: list[tuple[str, Call | Recipe]] = []
+    for text in [texts] if isinstance(texts, str) else texts:
+        written += [(text.name, text)] if isinstance(text, Recipe) else _Reader(text).variants()
+    if not written:
+        raise OptionError(f"No recipe is named. Choose from {', '.join(RECIPES)}.")
+    names = [name for name, _ in written]
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise OptionError(
+                f"Variant name {name!r}: use lower-case letters, digits, '.', '_' and '-', at most "
+                "64, beginning with a letter or digit."
+            )
+        if names.count(name) > 1:
+            raise OptionError(
+                f"Two variants are named {name!r}. Name them apart: first={name}(...), second=..."
+            )
+    changes = _settings(settings, names)
+    variants = []
+    for name, call in written:
+        if isinstance(call, Recipe):
+            recipe = call
+            if changes[name]:
+                values = {field: _value(type(call), field, text) for field, text in changes[name]}
+                recipe = dataclasses.replace(call, **values)
+        else:
+            fields = {**call.fields, **dict(changes[name])}
+            recipe = make_recipe(Call(call.recipe, fields), defaults or {})
+        variants.append(Variant(name, recipe))
+    return tuple(variants)
+
+
+def make_recipe(call: Call, defaults: Mapping[str, Any]) -> Recipe:
+    """The recipe of a call; fields it does not give come from `defaults` where it has them.
+
+    Raises:
+        OptionError: unknown recipe or field, or a value that does not fit.
+    """
+    kind = RECIPES.get(call.recipe)
+    if kind is None:
+        raise OptionError(_unknown("recipe", call.recipe, RECIPES))
+    known = {field.name for field in dataclasses.fields(kind)}
+    values: dict[str, Any] = {
+        name: value for name, value in defaults.items() if name in known and value is not None
+    }
+    for name, value in call.fields.items():
+        if name not in known:
+            raise OptionError(_unknown(f"field of {kind.name}", name, known))
+        is_call = isinstance(value, Call)
+        values[name] = make_recipe(value, defaults) if is_call else _value(kind, name, value)
+    return kind(**values)
+
+
+def _value(kind: type[Recipe], name: str, text: Any) -> Any:
+    """The text of a field as the type that the field has."""
+    hints = typing.get_type_hints(kind)
+    if name not in hints:
+        known = [field.name for field in dataclasses.fields(kind)]
+        raise OptionError(_unknown(f"field of {kind.name}", name, known))
+    hint = hints[name]
+    value: Any = text
+    if text == "none" and type(None) in typing.get_args(hint):
+        return None
+    if any(typing.get_origin(part) is tuple for part in (hint, *typing.get_args(hint))):
+        value = [part for part in re.split(r"[-\s]+", str(text)) if part]
+    try:
+        return pydantic.TypeAdapter(hint).validate_python(value)
+    except pydantic.ValidationError as error:
+        wrong = error.errors()[0]["msg"]
+        raise OptionError(
+            f"{kind.name}({name}={text}): {wrong[0].lower()}{wrong[1:]}. "
+            f"See: labelwise recipes {kind.name}"
+        ) from None
+
+
+def _settings(settings: Sequence[str], names: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
+    changes: dict[str, list[tuple[str, str]]] = {name: [] for name in names}
+    for setting in settings:
+        target, equals, value = setting.partition("=")
+        name, dot, field = target.strip().rpartition(".")
+        if not equals or not dot:
+            raise OptionError(f"--set {setting!r}: expected variant.field=value, as in cnn.epochs=5")
+        if name not in changes:
+            raise OptionError(f"--set {setting!r}: " + _unknown("variant", name, names))
+        changes[name].append((field, value.strip().strip("\"'")))
+    return changes
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"there is no {what} {name!r}; {hint}Choose from {', '.join(known)}."
+
+
+class _Reader:
+    """Reads `name=recipe(field=value, ...)` one token after the other."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.place = text, 0
+        self.tokens: list[tuple[str, str]] = []  # (kind, text): mark, word or quoted
+        while text[self.place :].strip():
+            match = _TOKEN.match(text, self.place)
+            if match is None:
+                raise OptionError(f"--recipes {text!r}: a quotation mark is not closed.")
+            double, single, mark, word = match.groups()
+            quoted = double if double is not None else single
+            if quoted is not None:
+                self.tokens.append(("quoted", quoted))
+            else:
+                self.tokens.append(("mark", mark) if mark else ("word", word))
+            self.place = match.end()
+        self.place = 0
+
+    def variants(self) -> list[tuple[str, Call]]:
+        found = []
+        while True:
+            first = self._take("word", "a recipe")
+            if self._next("="):
+                found.append((first, self._call(self._take("word", "a recipe"))))
+            else:
+                found.append((first, self._call(first)))
+            if self.place == len(self.tokens):
+                return found
+            self._expect(",")
+
+    def _call(self, recipe: str) -> Call:
+        fields: dict[str, str | Call] = {}
+        if not self._next("("):
+            return Call(recipe, fields)
+        while not self._next(")"):
+            name = self._take("word", "a field")
+            self._expect("=")
+            if name in fields:
+                raise OptionError(f"--recipes {self.text!r}: {name!r} is given twice.")
+            kind, value = self._token("a value")
+            if kind == "word" and (value in RECIPES or self._peek("(")):
+                fields[name] = self._call(value)
+            else:
+                fields[name] = value
+            if not self._peek(")"):
+                self._expect(",")
+        return Call(recipe, fields)
+
+    def _peek(self, mark: str) -> bool:
+        return self.place < len(self.tokens) and self.tokens[self.place] == ("mark", mark)
+
+    def _next(self, mark: str) -> bool:
+        found = self._peek(mark)
+        self.place += found
+        return found
+
+    def _expect(self, mark: str) -> None:
+        if not self._next(mark):
+            raise OptionError(f"--recipes {self.text!r}: expected {mark!r} {self._where()}.")
+
+    def _token(self, what: str) -> tuple[str, str]:
+        if self.place == len(self.tokens) or self.tokens[self.place][0] == "mark":
+            raise OptionError(f"--recipes {self.text!r}: expected {what} {self._where()}.")
+        self.place += 1
+        return self.tokens[self.place - 1]
+
+    def _take(self, kind: str, what: str) -> str:
+        found, value = self._token(what)
+        if found != kind:
+            raise OptionError(f"--recipes {self.text!r}: expected {what}, not {value!r} in quotes.")
+        return value
+
+    def _where(self) -> str:
+        if self.place == len(self.tokens):
+            return "at the end"
+        return f"before {self.tokens[self.place][1]!r}"

@@ -1,0 +1,143 @@
+"""Settings: every option of a run, checked once, recorded in run.json."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field, field_validator
+
+from labelwise.data.split import LabelCount, parse_labels
+from labelwise.errors import OptionError
+
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+class Settings(pydantic.BaseModel):
+    """What a run was asked to do. Fields have the names of the command line's options.
+
+    Attributes:
+        recipes: variants to compare; None for those that fit data, machine and budget.
+        labels: numbers of labels, as in "all", "40", "1,4,25/class".
+        folds: None for the rule (5; one held-out part above 5,000 labeled images).
+        test: share of the labeled images to seal away; None if there is no test part or it is given.
+        set: "variant.field=value" each.
+        budget: time that the run may take, as in "90s", "10m", "2h".
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        save_models: "recommended", or "all" final fits.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    recipes: tuple[str, ...] | None = None
+    target: str | None = None
+    labels: str = "all"
+    folds: Annotated[int, Field(ge=1, le=1000)] | None = None
+    repeats: Annotated[int, Field(ge=1, le=1000)] = 1
+    test: Annotated[float, Field(gt=0, lt=1)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    metric: str = "accuracy"
+    backbone: str | None = None
+    image_size: Annotated[int, Field(ge=4, le=2048)] | None = None
+    set: tuple[str, ...] = ()
+    budget: str = "10m"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    save_models: Literal["recommended", "all"] = "recommended"
+
+    @field_validator("labels")
+    @classmethod
+    def _labels(cls, value: str) -> str:
+        parse_labels(value)
+        return value
+
+    @field_validator("budget")
+    @classmethod
+    def _budget(cls, value: str) -> str:
+        seconds(value)
+        return value
+
+    @field_validator("metric")
+    @classmethod
+    def _metric(cls, value: str) -> str:
+        from labelwise.measure.metrics import check_metric
+
+        check_metric(value)
+        return value
+
+    @property
+    def label_counts(self) -> tuple[LabelCount, ...]:
+        """The numbers of labels."""
+        return parse_labels(self.labels)
+
+    @property
+    def budget_seconds(self) -> float:
+        """The time budget in seconds."""
+        return seconds(self.budget)
+
+
+def make_settings(given: Mapping[str, Any]) -> Settings:
+    """Settings from options; those that are None take their default.
+
+    Raises:
+        OptionError: names the option, its value and what was expected.
+    """
+    values = {name: value for name, value in given.items() if value is not None}
+    for name in ("recipes", "set"):
+        if isinstance(values.get(name), str):
+            values[name] = (values[name],)
+        elif name in values:
+            values[name] = tuple(values[name])
+    for name in ("labels", "budget"):
+        if isinstance(values.get(name), int):
+            values[name] = f"{values[name]}{'s' if name == 'budget' else ''}"
+    try:
+        return Settings(**values)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "options"
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(option_name(field) for field in Settings.model_fields)
+            raise OptionError(f"there is no option {name!r}. There are {known}.") from None
+        message = first["msg"].removeprefix("Value error, ")
+        if isinstance(first.get("ctx", {}).get("error"), OptionError):
+            raise OptionError(message) from None
+        raise OptionError(
+            f"{option_name(name)} {first['input']!r}: {message[0].lower()}{message[1:]}."
+        ) from None
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """Options from a TOML file; their names as on the command line, with - or _.
+
+    Raises:
+        OptionError: the file cannot be read, or is not TOML.
+    """
+    try:
+        values = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise OptionError(f"--config {file}: cannot be read ({error.strerror}).") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise OptionError(f"--config {file} is not TOML: {error}.") from None
+    return {name.replace("-", "_"): value for name, value in values.items()}
+
+
+def seconds(text: str) -> float:
+    """Read a time: "90s", "10m", "2h", "1.5h"; a number alone is seconds.
+
+    Raises:
+        OptionError: not a positive time.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", text)
+    value = float(match[1]) * _UNITS.get(match[2], 1) if match else 0.0
+    if value <= 0:
+        raise OptionError(f"--budget {text!r}: expected a time such as 90s, 10m or 2h.")
+    return value
+
+
+def option_name(field: str) -> str:
+    """image_size -> --image-size"""
+    return "--" + field.replace("_", "-")

@@ -1,0 +1,120 @@
+"""The feature store: what was computed once for an image is never computed again.
+
+A store is a folder of *shards* for one key, where the key says everything that decides the values
+(what is stored, weights, size, resize, library versions). A shard is a `.npy` file of rows and an
+`.ids` file of the images' pixel hashes; the ids are published last, so a shard without ids does not
+exist yet. Shards are only ever added, whole, under random names: two processes and a kill at any
+moment are safe, and at worst a row is computed twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from labelwise.data.cache import cache_folder
+from labelwise.files import write_file, write_json
+
+SHARD = 2048  # images; also the most work that a kill can cost
+
+#: computes rows for the images at some positions: yields arrays (n, ...) in order
+Compute = Callable[[np.ndarray], Iterator[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Store:
+    """Rows of one kind, by pixel hash.
+
+    Attributes:
+        folder: where the shards are.
+        shape: of a row.
+        dtype: of a row.
+    """
+
+    folder: Path
+    shape: tuple[int, ...]
+    dtype: str
+
+    @staticmethod
+    def open(
+        key: Mapping[str, object], shape: Sequence[int], dtype: str, root: Path | None = None
+    ) -> Store:
+        """The store of one key, under `root` (default: the cache folder)."""
+        text = json.dumps({**key, "shape": list(shape), "dtype": dtype}, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:32]
+        folder = (root or store_folder()) / digest
+        if not (folder / "key.json").exists():
+            write_json(folder / "key.json", json.loads(text))
+        return Store(folder, tuple(shape), dtype)
+
+    def missing(self, contents: Sequence[str]) -> np.ndarray:
+        """Positions whose rows are not there yet, each content once; int64."""
+        places = self._places()
+        first: dict[str, int] = {}
+        for position, content in enumerate(contents):
+            if content not in places:
+                first.setdefault(content, position)
+        return np.array(list(first.values()), dtype=np.int64)
+
+    def rows(self, contents: Sequence[str], compute: Compute) -> np.ndarray:
+        """The rows of some images, computing and keeping those that are missing.
+
+        Args:
+            contents: N pixel hashes.
+            compute: called with the positions that are missing, at most SHARD at a time.
+
+        Returns:
+            (N, *shape), in the order of `contents`.
+        """
+        missing = self.missing(contents)
+        for start in range(0, len(missing), SHARD):
+            part = missing[start : start + SHARD]
+            rows = np.concatenate(list(compute(part))).astype(self.dtype, copy=False)
+            self._add([contents[position] for position in part], rows)
+        places = self._places()
+        shards: dict[str, list[tuple[int, int]]] = {}
+        for position, content in enumerate(contents):
+            name, row = places[content]
+            shards.setdefault(name, []).append((position, row))
+        result = np.empty((len(contents), *self.shape), dtype=self.dtype)
+        for name, pairs in shards.items():
+            to, row = np.array(pairs).T
+            result[to] = np.load(self.folder / f"{name}.npy", mmap_mode="r")[row]
+        return result
+
+    def _places(self) -> dict[str, tuple[str, int]]:
+        """Pixel hash -> (shard, row)."""
+        places = {}
+        for ids in sorted(self.folder.glob("*.ids")):
+            for row, content in enumerate(ids.read_text().split()):
+                places[content] = (ids.stem, row)
+        return places
+
+    def _add(self, contents: Sequence[str], rows: np.ndarray) -> None:
+        name = uuid.uuid4().hex
+        write_file(self.folder / f"{name}.npy", lambda file: np.save(file, rows))
+        write_file(
+            self.folder / f"{name}.ids", lambda file: file.write("\n".join(contents).encode())
+        )
+
+
+def store_folder() -> Path:
+    """Where all stores are."""
+    return cache_folder() / "store"
+
+
+def store_size() -> int:
+    """Bytes on disk in all stores."""
+    return sum(file.stat().st_size for file in store_folder().rglob("*") if file.is_file())
+
+
+def empty_stores() -> None:
+    """Delete every store; runs compute again what they need."""
+    shutil.rmtree(store_folder(), ignore_errors=True)

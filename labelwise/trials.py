@@ -1,0 +1,302 @@
+"""Trials: one variant, number of labels, repeat and fold each. Finished ones are never touched."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from labelwise import bundle
+from labelwise.data.dataset import Dataset
+from labelwise.data.split import FINAL, Split
+from labelwise.errors import LabelwiseError
+from labelwise.files import read_json, write_json, write_parquet
+from labelwise.measure.metrics import metric_names, metric_values
+from labelwise.model import Model
+from labelwise.plan import task_of
+from labelwise.progress import Progress
+from labelwise.recipes.recipe import Context, Fitted, Recipe
+from labelwise.recipes.variants import Variant
+
+NEVER_SEEN = 1e-7  # probability of a class that has no image in the train part
+DONE, FAILED = "done", "failed"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A place in a run's folder: RUN/trials/<variant>/labels-<n>_repeat-<r>_<fold-k|final>."""
+
+    run: Path
+    variant: str
+    labels: str
+    repeat: int
+    fold: int
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        part = "final" if self.fold == FINAL else f"fold-{self.fold}"
+        return f"labels-{self.labels}_repeat-{self.repeat}_{part}"
+
+    @property
+    def folder(self) -> Path:
+        """Where the trial's files are."""
+        return self.run / "trials" / self.variant / self.name
+
+    def record(self) -> dict[str, Any] | None:
+        """trial.json, or None if the trial is not finished; a failed one counts as not finished."""
+        file = self.folder / "trial.json"
+        values: dict[str, Any] | None = read_json(file) if file.exists() else None
+        return values if values is not None and values["status"] == DONE else None
+
+    def predictions(self) -> pd.DataFrame:
+        """predictions.parquet: id, fold, label, predicted, p_0..p_{K-1}."""
+        return pd.read_parquet(self.folder / "predictions.parquet")
+
+
+def trial_of(run: Path, variant: str, split: Split) -> Trial:
+    """The trial that learns from a split."""
+    return Trial(run, variant, split.labels, split.repeat, split.fold)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the leaderboard: a variant at a number of labels, with its splits."""
+
+    variant: Variant
+    labels: str
+    splits: tuple[Split, ...]
+
+    def trials(self, run: Path, *, final: bool) -> list[Trial]:
+        """Its trials, either of the folds or the final ones."""
+        return [
+            trial_of(run, self.variant.name, split)
+            for split in self.splits
+            if (split.fold == FINAL) == final
+        ]
+
+
+def rows_of(variants: Sequence[Variant], splits: Sequence[Split]) -> tuple[Row, ...]:
+    """All rows of a run, by number of labels, then by variant."""
+    counts = list(dict.fromkeys(split.labels for split in splits))
+    return tuple(
+        Row(variant, labels, tuple(split for split in splits if split.labels == labels))
+        for labels in counts
+        for variant in variants
+    )
+
+
+def run_folds(
+    row: Row, dataset: Dataset, run: Path, context: Context, progress: Progress, place: str
+) -> str | None:
+    """Fit and judge the fold trials of a row that are not finished.
+
+    Returns:
+        None, or why the row failed; the trial in question says so too.
+    """
+    progress.begin(f"{place} {row.variant.name}, {row.labels} labels, folds")
+    for repeat in sorted({split.repeat for split in row.splits}):
+        splits = [s for s in row.splits if s.repeat == repeat and s.fold != FINAL]
+        open_ = [s for s in splits if trial_of(run, row.variant.name, s).record() is None]
+        if not open_:
+            continue
+        place_of = len(splits)
+
+        def advance(done: float, note: str, number: int = place_of) -> None:
+            progress.advance(done, note)
+
+        seeded = dataclasses.replace(context, seed=context.seed + repeat, advance=advance)
+        problem = _run(row.variant, row.variant.recipe, open_, dataset, run, seeded)
+        if problem is not None:
+            progress.end(f"failed: {problem}")
+            return problem
+    progress.end()
+    return None
+
+
+def run_finals(
+    row: Row, dataset: Dataset, run: Path, context: Context, progress: Progress, place: str
+) -> str | None:
+    """Fit the final trials of a row that are not finished; each keeps its model.
+
+    Returns:
+        None, or why the row failed.
+    """
+    progress.begin(f"{place} {row.variant.name}, {row.labels} labels, final fit")
+    for split in (s for s in row.splits if s.fold == FINAL):
+        trial = trial_of(run, row.variant.name, split)
+        if trial.record() is not None and (trial.folder / "model").exists():
+            continue
+        folds = [t.record() for t in row.trials(run, final=False) if t.repeat == split.repeat]
+        recipe = row.variant.recipe.settled([record["chosen"] for record in folds if record])
+        seeded = dataclasses.replace(
+            context, seed=context.seed + split.repeat, advance=progress.advance
+        )
+        problem = _run(row.variant, recipe, [split], dataset, run, seeded)
+        if problem is not None:
+            progress.end(f"failed: {problem}")
+            return problem
+    progress.end()
+    return None
+
+
+def judge(
+    model: Model, trial: Trial, dataset: Dataset, rows: np.ndarray, absent: Sequence[int]
+) -> None:
+    """Write a trial's predictions for some rows, unless they are there.
+
+    Args:
+        rows: labeled rows that the model has not learned from; int64 (N,).
+        absent: classes without an image in the train part.
+    """
+    file = trial.folder / "predictions.parquet"
+    if file.exists():
+        return
+    proba = model.predict_proba(dataset.images(rows))
+    if len(absent):
+        proba[:, list(absent)] = NEVER_SEEN
+        proba /= proba.sum(axis=1, keepdims=True)
+    table = {
+        "id": rows,
+        "fold": np.full(len(rows), trial.fold, dtype=np.int32),
+        "label": dataset.labels[rows],
+        "predicted": proba.argmax(axis=1),
+    }
+    columns = {f"p_{k}": proba[:, k].astype(np.float32) for k in range(proba.shape[1])}
+    write_parquet(file, pd.DataFrame({**table, **columns}))
+
+
+def _run(
+    variant: Variant,
+    recipe: Recipe,
+    splits: Sequence[Split],
+    dataset: Dataset,
+    run: Path,
+    context: Context,
+) -> str | None:
+    """Fit some splits together; every finished one is on disk before the next begins."""
+    done = 0
+    started = time.perf_counter()
+    try:
+        for split, fitted in zip(splits, _fits(recipe, splits, dataset, context), strict=True):
+            _finish(variant, split, fitted, dataset, run)
+            done += 1
+    except (LabelwiseError, MemoryError, RuntimeError) as error:
+        # RuntimeError is what torch raises when it is out of memory, among others.
+        reason = str(error).strip() or "out of memory"
+        trial = trial_of(run, variant.name, splits[done])
+        write_json(
+            trial.folder / "trial.json",
+            {
+                "variant": variant.name,
+                "recipe": recipe.configuration,
+                "labels": trial.labels,
+                "repeat": trial.repeat,
+                "fold": trial.fold,
+                "status": FAILED,
+                "reason": reason,
+                "seconds": time.perf_counter() - started,
+            },
+        )
+        return reason
+    return None
+
+
+def _fits(
+    recipe: Recipe, splits: Sequence[Split], dataset: Dataset, context: Context
+) -> Iterator[Fitted]:
+    return recipe.fit_many([task_of(dataset, split) for split in splits], context)
+
+
+def _finish(
+    variant: Variant, split: Split, fitted: Fitted, dataset: Dataset, run: Path
+) -> None:
+    """Publish a trial: predictions and history first, trial.json last."""
+    trial = trial_of(run, variant.name, split)
+    learned = np.sort(np.concatenate([split.train, split.validation]))
+    absent = absent_classes(dataset, split)
+    if split.fold == FINAL:
+        bundle.save(fitted.model, trial.folder / "model")
+    else:
+        judge(fitted.model, trial, dataset, split.held_out, absent)
+    write_parquet(trial.folder / "history.parquet", pd.DataFrame(fitted.history))
+    train = _train_metrics(fitted.model, dataset, learned)
+    write_json(
+        trial.folder / "trial.json",
+        {
+            "variant": variant.name,
+            "recipe": dict(fitted.model.recipe),
+            "labels": trial.labels,
+            "repeat": trial.repeat,
+            "fold": trial.fold,
+            "status": DONE,
+            "reason": None,
+            "images": {
+                "train": len(split.train),
+                "validation": len(split.validation),
+                "held-out": len(split.held_out),
+                "unlabeled": len(split.unlabeled),
+            },
+            "absent_classes": [dataset.class_names[k] for k in absent],
+            "chosen": dict(fitted.chosen),
+            "train": train,
+            "seconds": fitted.seconds,
+            "images_per_second": _images_per_second(fitted, len(split.train)),
+            "peak_memory_bytes": peak_memory(),
+        },
+    )
+
+
+def absent_classes(dataset: Dataset, split: Split) -> list[int]:
+    """Classes without an image in the train or validation part of a split."""
+    seen = np.concatenate([dataset.labels[split.train], dataset.labels[split.validation]])
+    return sorted(set(range(len(dataset.class_names))) - set(seen.tolist()))
+
+
+def _train_metrics(model: Model, dataset: Dataset, rows: np.ndarray) -> dict[str, float | None]:
+    """Every metric on the images learned from (validation included), without intervals."""
+    proba = model.predict_proba(dataset.images(rows))
+    labels = dataset.labels[rows]
+    values = {
+        name: float(metric_values(name, labels, proba)) for name in metric_names(proba.shape[1])
+    }
+    return {name: value if np.isfinite(value) else None for name, value in values.items()}
+
+
+def _images_per_second(fitted: Fitted, images: int) -> float | None:
+    """Training images passed through per second; None where a recipe has no epochs to time."""
+    timed = [record for record in fitted.history if "train_loss" in record]
+    total = sum(record["seconds"] for record in timed)
+    return images * len(timed) / total if total else None
+
+
+def peak_memory() -> int | None:
+    """The most memory that this process has had resident, in bytes; None where not known."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def final_models(rows: Sequence[Row], run: Path) -> Iterator[tuple[Row, Trial, Model]]:
+    """The models of all finished final trials."""
+    for row in rows:
+        for trial in row.trials(run, final=True):
+            if trial.record() is not None and (trial.folder / "model").exists():
+                yield row, trial, bundle.load(trial.folder / "model")
+
+
+def chosen_of(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a finished trial decided on its validation part."""
+    chosen: Mapping[str, Any] = record["chosen"]
+    return chosen

@@ -1,0 +1,25 @@
+"""Fixtures of all tests: a cache of their own, and real data where they are at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing a test computes ends up in the user's cache."""
+    monkeypatch.setenv("LABELWISE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real data sets; the test is skipped where it is missing."""
+    folder = Path(os.environ.get("LABELWISE_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} does not exist (set LABELWISE_DATA)")
+    return folder
