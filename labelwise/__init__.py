@@ -1,3 +1,69 @@
 """From a folder of images, few of them labeled, to the best classifier those labels can buy."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from labelwise.bundle import load as load_model
+    from labelwise.bundle import save as save_model
+    from labelwise.checks import check
+    from labelwise.data.dataset import Dataset
+    from labelwise.data.load import load
+    from labelwise.showcase import demo
+    from labelwise.machine import doctor
+    from labelwise.measure import Evaluation
+    from labelwise.model import Model
+    from labelwise.recipe.base import Recipe
+    from labelwise.recipe.describe import recipes
+    from labelwise.run import Run, compare, train
+    from labelwise.use import evaluate, predict
+
+# Public name -> where it is. Imported on first use, so that `labelwise --help` answers at once.
+_PLACES = {
+    "Dataset": "labelwise.data.dataset",
+    "Evaluation": "labelwise.measure",
+    "Model": "labelwise.model",
+    "Recipe": "labelwise.recipe.base",
+    "Run": "labelwise.run",
+    "check": "labelwise.checks",
+    "compare": "labelwise.run",
+    "demo": "labelwise.showcase",
+    "doctor": "labelwise.machine",
+    "evaluate": "labelwise.use",
+    "load": "labelwise.data.load",
+    "load_model": "labelwise.bundle:load",
+    "predict": "labelwise.use",
+    "recipes": "labelwise.recipe.describe",
+    "save_model": "labelwise.bundle:save",
+    "train": "labelwise.run",
+}
+
+__all__ = [  # noqa: RUF022 (the jobs in the order of the command line, then the values)
+    "load",
+    "check",
+    "compare",
+    "train",
+    "evaluate",
+    "predict",
+    "recipes",
+    "demo",
+    "doctor",
+    "load_model",
+    "save_model",
+    "Dataset",
+    "Recipe",
+    "Model",
+    "Evaluation",
+    "Run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'labelwise' has no attribute {name!r}")
+    module, _, attribute = _PLACES[name].partition(":")
+    return getattr(importlib.import_module(module), attribute or name)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,15 +78,14 @@ class Model:
             (classes that cannot be excluded; null until a model has a conformal quantile), status
             ("ok", or why there is no answer). A file that cannot be read has a row as well.
         """
-        from labelwise.data.decode import SET_ASIDE, decode
-        from labelwise.data.folder import find_files
+        from labelwise.data.decode import decode
 
         rows = []
-        for path in find_files(paths):
+        for path in _files(paths):
             decoded = decode(path)
             row: dict[str, Any] = {"path": str(path), "label": None, "probability": None}
             row |= {"set": None, "status": f"set aside: {decoded.reason}"}
-            if decoded.decision != SET_ASIDE:
+            if decoded.pixels is not None:
                 proba = self._proba_of(decoded.pixels)
                 best = int(proba.argmax())
                 row |= {"label": self.class_names[best], "probability": float(proba[best])}
@@ -139,6 +139,18 @@ def build(
     else:
         raise ValueError(f"{architecture['kind']!r} is not a kind of architecture")
     return Network(body, classes, mean=architecture["mean"], std=architecture["std"])
+
+
+def _files(paths: Iterable[str | Path] | str | Path) -> Iterator[Path]:
+    """Files as named; of a folder all that is in it, but for hidden names, in order."""
+    for path in [paths] if isinstance(paths, str | Path) else paths:
+        path = Path(path)
+        if not path.is_dir():
+            yield path
+            continue
+        for folder, folders, names in os.walk(path):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

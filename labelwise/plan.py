@@ -14,8 +14,8 @@ from labelwise.data.dataset import Dataset
 from labelwise.data.split import FINAL, Protocol, Split
 from labelwise.errors import LabelwiseError
 from labelwise.progress import clock
-from labelwise.recipes.recipe import Context, Cost, Task
-from labelwise.recipes.variants import Variant
+from labelwise.recipe.base import Context, Cost, Task
+from labelwise.recipe.variants import Variant
 
 FEWEST_EPOCHS = 3
 USABLE = 0.8  # of the budget; the rest is for predicting, measuring and the report

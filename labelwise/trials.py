@@ -21,8 +21,8 @@ from labelwise.measure.metrics import metric_names, metric_values
 from labelwise.model import Model
 from labelwise.plan import task_of
 from labelwise.progress import Progress
-from labelwise.recipes.recipe import Context, Fitted, Recipe
-from labelwise.recipes.variants import Variant
+from labelwise.recipe.base import Context, Fitted, Recipe
+from labelwise.recipe.variants import Variant
 
 NEVER_SEEN = 1e-7  # probability of a class that has no image in the train part
 DONE, FAILED = "done", "failed"

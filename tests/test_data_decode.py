@@ -255,7 +255,9 @@ def test_a_missing_file_a_folder_and_a_pipe_are_decided(tmp_path):
     assert decode(Path("a\0b.png")).decision == "set aside"
 
 
-@given(st.binary(max_size=300), st.sampled_from([b"", *(encoded(picture(), k)[:40] for k in FORMATS)]))
+@given(
+    st.binary(max_size=300), st.sampled_from([b"", *(encoded(picture(), k)[:40] for k in FORMATS)])
+)
 def test_no_bytes_make_it_raise(tail, head):
     assert decode(head + tail).decision in ("used", "converted", "set aside")
 

@@ -66,9 +66,7 @@ def test_every_row_reads_its_own_picture_from_many_threads(folder, monkeypatch):
 
 
 def test_plain_bytes_in_the_data_folder_and_no_metadata_are_read_too(tmp_path):
-    parquet(
-        tmp_path / "data" / "train.parquet", [0, 1], struct=False, names=(), label=[7, 11]
-    )
+    parquet(tmp_path / "data" / "train.parquet", [0, 1], struct=False, names=(), label=[7, 11])
     data = load(tmp_path)
     assert data.class_names == ("7", "11")
     assert data.table["split"].tolist() == ["train", "train"]

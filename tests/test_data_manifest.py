@@ -53,7 +53,10 @@ def test_numbers_become_class_names_sorted_by_number(folder):
 
 
 def test_codes_with_leading_zeros_stay_as_they_are(folder):
-    assert manifest(folder, "path,label\nimages/0.png,007\nimages/1.png,1\n").class_names == ("1", "007")
+    assert manifest(folder, "path,label\nimages/0.png,007\nimages/1.png,1\n").class_names == (
+        "1",
+        "007",
+    )
 
 
 def test_minus_one_is_no_class(folder):
@@ -97,7 +100,7 @@ def test_several_label_columns_need_a_choice(folder):
     with pytest.raises(DataError, match="2 label columns: 'coarse', 'fine'"):
         load(folder / "m.csv")
     assert load(folder / "m.csv", target="coarse").class_names == ("x", "y")
-    with pytest.raises(DataError, match="no label column 'color'.*'coarse', 'fine'"):
+    with pytest.raises(DataError, match=r"no label column 'color'.*'coarse', 'fine'"):
         load(folder / "m.csv", target="color")
 
 

@@ -60,6 +60,11 @@ def alike(thumbs: Sequence[np.ndarray]) -> Pairs:
     """
     if len(thumbs) < 2:
         return Pairs(np.empty((0, 2), np.int64), np.empty(0), True)
+    with threadpool_limits(1, user_api="blas"):  # the threads here are ours: see _in_threads
+        return _alike(thumbs)
+
+
+def _alike(thumbs: Sequence[np.ndarray]) -> Pairs:
     blocks, contrast, mean = _features(thumbs)
     rows = np.flatnonzero(contrast >= FLAT)
     blocks = blocks[rows]
@@ -173,10 +178,7 @@ def _sweep(
 
 def _in_threads(work: Callable[[int], np.ndarray], starts: range) -> Iterator[np.ndarray]:
     """Map over blocks, in order. One block is too small for a matrix library's own threads."""
-    with (
-        threadpool_limits(1, user_api="blas"),
-        ThreadPoolExecutor(threads(), "labelwise-alike") as pool,
-    ):
+    with ThreadPoolExecutor(threads(), "labelwise-alike") as pool:
         try:
             yield from pool.map(work, starts)
         finally:

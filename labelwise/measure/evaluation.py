@@ -123,28 +123,23 @@ class Rows:
     group: npt.NDArray[np.intp]  # (N,)
     n: int  # distinct images
 
-    def binomial(self, hits: npt.NDArray[np.bool_], use: npt.NDArray[np.bool_]) -> _Fraction:
-        """Of the rows in use, the fraction that are hits."""
-        return _Fraction(self, hits & use, use)
+    def fraction(
+        self,
+        hits: npt.NDArray[np.bool_],
+        use: npt.NDArray[np.bool_],
+        n: int,
+        level: float,
+    ) -> Interval:
+        """Wilson's interval of the fraction of hits among the rows in use, on n distinct images.
 
-
-@dataclass(frozen=True)
-class _Fraction:
-    rows: Rows
-    hits: npt.NDArray[np.bool_]  # (N,)
-    use: npt.NDArray[np.bool_]  # (N,)
-
-    def interval(self, n: int, level: float) -> Interval:
-        """Wilson's, on n distinct images; groups of several images count for less."""
-        if n == 0 or not self.use.any():
+        Groups of several images count for less than their number: see `effective_n`.
+        """
+        if n == 0 or not use.any():
             return undefined(n, "wilson")
-        value = self.hits.sum() / self.use.sum()
-        used, first, image = np.unique(
-            self.rows.image[self.use], return_index=True, return_inverse=True
-        )
-        mean = np.bincount(image, self.hits[self.use]) / np.bincount(image)
-        effective = effective_n(mean, self.rows.group[self.use][first]) / len(used) * n
-        return wilson(value * n, n, level, effective=effective)
+        used, first, image = np.unique(self.image[use], return_index=True, return_inverse=True)
+        mean = np.bincount(image, hits[use]) / np.bincount(image)  # over the rows of an image
+        effective = effective_n(mean, self.group[use][first]) / len(used) * n
+        return wilson(hits[use].mean() * n, n, level, effective=effective)
 
 
 def rows_of(
@@ -240,7 +235,7 @@ def evaluate(
         "top_5": scorer.place < 5,
     }
     metrics: dict[str, Interval] = {
-        name: rows.binomial(correct.get(name, scorer.correct), everything).interval(rows.n, level)
+        name: rows.fraction(correct.get(name, scorer.correct), everything, rows.n, level)
         for name in metric_names(k)
         if name in BINOMIAL
     }
@@ -324,7 +319,7 @@ def _class_result(
     shares = np.bincount(rows.image, predicted) / np.bincount(rows.image)
     judged = max(round(float(shares.sum())), 1) if predicted.any() else 0
     precision = (
-        rows.binomial(labeled, predicted).interval(judged, level)
+        rows.fraction(labeled, predicted, judged, level)
         if judged
         else Interval(0.0, 0.0, 1.0, 0, "wilson")  # 0 by convention, and nothing known
     )
@@ -335,10 +330,10 @@ def _class_result(
         n=n,
         predicted=judged,
         precision=precision,
-        recall=rows.binomial(predicted, labeled).interval(n, level),
+        recall=rows.fraction(predicted, labeled, n, level),
         f1=replace(f1, n=n),
-        specificity=rows.binomial(~predicted, ~labeled).interval(rows.n - n, level),
-        fall_out=rows.binomial(predicted, ~labeled).interval(rows.n - n, level),
+        specificity=rows.fraction(~predicted, ~labeled, rows.n - n, level),
+        fall_out=rows.fraction(predicted, ~labeled, rows.n - n, level),
         tp=tp,
         fp=fp,
         tn=scorer.rows - tp - fp - fn,

@@ -20,7 +20,7 @@ from labelwise.model import Model, build
 from labelwise.nn.layers import initialize
 from labelwise.nn.network import Network
 from labelwise.nn.train import Examples, Schedule, train
-from labelwise.recipes.recipe import Context, Cost, Fitted, Recipe, Task, option
+from labelwise.recipe.base import Context, Cost, Fitted, Recipe, Task, option
 
 Scale = Literal["unit", "standard"]
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from labelwise.data.dataset import Images
 from labelwise.errors import OptionError
-from labelwise.recipes.recipe import option
-from labelwise.recipes.scratch import FromScratch, course
+from labelwise.recipe.base import option
+from labelwise.recipe.scratch import FromScratch, course
 
 PRESETS: dict[str, dict[str, Any]] = {
     "small": {

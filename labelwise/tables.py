@@ -1,0 +1,168 @@
+"""Tables for a terminal. Names from files are shown as they are: never as markup."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from labelwise.errors import OptionError
+from labelwise.files import write_parquet, write_text
+from labelwise.measure import METRICS
+from labelwise.use import Judgement
+
+FORMATS = ("table", "csv", "json", "parquet")
+
+
+def leaderboard_table(results: Mapping[str, Any]) -> RenderableType:
+    """The rows of leaderboard.json with the metric the run compares by."""
+    metric = results["metric"]
+    table = Table(title=None, pad_edge=False)
+    label = METRICS[metric].label
+    for column in ("variant", "labels", label, "95 % interval", "train", "test", "s per fit", ""):
+        table.add_column(Text(column), justify="left" if column in ("variant", "") else "right")
+    for row in results["rows"]:
+        value = (row["metrics"] or {}).get(metric)
+        test = (row["test"] or {}).get(metric)
+        chosen = (row["variant"], row["labels"]) == (
+            results["recommended"],
+            results["recommended_labels"],
+        )
+        note = "recommended" if chosen else (row["reason"] or "")
+        table.add_row(
+            *map(
+                Text,
+                (
+                    row["variant"],
+                    row["labels"],
+                    number(metric, value and value["value"]),
+                    interval(metric, value),
+                    number(metric, (row["train"] or {}).get(metric)),
+                    number(metric, test and test["value"]),
+                    "" if row["fit_seconds"] is None else f"{row['fit_seconds']:.1f}",
+                    note,
+                ),
+            )
+        )
+    return table
+
+
+def judgement_table(judged: Judgement) -> RenderableType:
+    """Metrics and per-class recall of `evaluate`."""
+    table = Table(pad_edge=False)
+    for column in ("metric", "value", "95 % interval"):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    values = judged.evaluation.to_json()
+    for name, value in values["metrics"].items():
+        table.add_row(METRICS[name].label, number(name, value["value"]), interval(name, value))
+    classes = Table(pad_edge=False)
+    for column in ("class", "images", "precision", "recall", "F1"):
+        classes.add_column(column, justify="left" if column == "class" else "right")
+    for result in values["per_class"]:
+        shown = (number("accuracy", result[name]["value"]) for name in ("precision", "recall", "f1"))
+        classes.add_row(Text(result["name"]), str(result["n"]), *shown)
+    notes = [Text(f"note: {note}") for note in (*judged.warnings, *values["notes"])]
+    return Group(Text(f"{judged.data.name}: {values['n']} labeled images"), table, classes, *notes)
+
+
+def recipes_table(found: list[dict[str, Any]]) -> RenderableType:
+    """What `recipes` returns: a list, or one recipe with its fields."""
+    if "fields" not in found[0]:
+        table = Table(pad_edge=False)
+        for column in ("recipe", "regime", "uses unlabeled"):
+            table.add_column(column)
+        for recipe in found:
+            table.add_row(
+                recipe["name"], recipe["regime"], "yes" if recipe["uses_unlabeled"] else "no"
+            )
+        return Group(table, Text("One of them: labelwise recipes NAME"))
+    (recipe,) = found
+    table = Table(pad_edge=False)
+    for column in ("field", "default", "meaning"):
+        table.add_column(column, overflow="fold")
+    for item in recipe["fields"]:
+        table.add_row(Text(item["name"]), Text(str(item["default"])), Text(item["meaning"]))
+    presets = [
+        Text(f"  {name}: {', '.join(f'{k}={v}' for k, v in values.items())}")
+        for name, values in recipe.get("presets", {}).items()
+    ]
+    title = Text("Presets (fields they set):")
+    return Group(Text(recipe["description"]), table, *([title, *presets] if presets else []))
+
+
+def doctor_table(found: Mapping[str, Any]) -> RenderableType:
+    """What `doctor` found, a line each."""
+    table = Table(pad_edge=False, show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, value in found.items():
+        if isinstance(value, Mapping):
+            value = "\n".join(f"{key}: {item}" for key, item in value.items())
+        elif isinstance(value, list):
+            value = ", ".join(value)
+        table.add_row(Text(name), Text(str(value)))
+    return table
+
+
+def check_format(name: str, out: Path | None) -> None:
+    """Refuse an unknown format, or one that cannot be printed, before any work is done."""
+    if name not in FORMATS:
+        raise OptionError(f"--format {name!r}: choose from {', '.join(FORMATS)}.")
+    if name == "parquet" and out is None:
+        raise OptionError("--format parquet is not for a terminal: add --out FILE.")
+
+
+def print_predictions(answers: pd.DataFrame, name: str, out: Path | None) -> None:
+    """Answers in a format, to a file or to stdout."""
+    if name == "parquet":
+        assert out is not None
+        write_parquet(out, answers)
+        return
+    text = {
+        "csv": lambda: answers.to_csv(index=False),
+        "json": lambda: answers.to_json(orient="records", indent=1, force_ascii=False) + "\n",
+        "table": lambda: _aligned(answers),
+    }[name]()
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        write_text(out, text)
+
+
+def number(metric: str, value: float | None) -> str:
+    """A metric's value as people read it: fractions in percent."""
+    if value is None:
+        return ""
+    return f"{100 * value:.1f} %" if METRICS[metric].is_fraction else f"{value:.3f}"
+
+
+def interval(metric: str, value: Mapping[str, float | None] | None) -> str:
+    """Low to high, or nothing where there is none."""
+    if value is None or value["low"] is None or value["high"] is None:
+        return ""
+    low, high = number(metric, value["low"]), number(metric, value["high"])
+    return f"{low.removesuffix(' %')} to {high}"
+
+
+def _aligned(answers: pd.DataFrame) -> str:
+    from io import StringIO
+
+    from rich.console import Console
+
+    table = Table(pad_edge=False)
+    for column in ("path", "label", "probability", "status"):
+        table.add_column(column, overflow="fold")
+    for row in answers.itertuples():
+        probability = "" if pd.isna(row.probability) else f"{100 * row.probability:.1f} %"
+        label = "" if pd.isna(row.label) else str(row.label)
+        table.add_row(Text(row.path), Text(label), probability, Text(row.status))
+    buffer = StringIO()
+    width = Console(file=sys.stdout).width
+    Console(file=buffer, width=width, highlight=False).print(table)
+    return buffer.getvalue()
