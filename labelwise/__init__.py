@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from labelwise.checks import check
     from labelwise.data.dataset import Dataset
     from labelwise.data.load import load
-    from labelwise.showcase import demo
     from labelwise.machine import doctor
     from labelwise.measure import Evaluation
     from labelwise.model import Model
     from labelwise.recipe.base import Recipe
     from labelwise.recipe.describe import recipes
     from labelwise.run import Run, compare, train
+    from labelwise.showcase import demo
     from labelwise.use import evaluate, predict
 
 # Public name -> where it is. Imported on first use, so that `labelwise --help` answers at once.

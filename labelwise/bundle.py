@@ -81,7 +81,7 @@ def save(model: Model, folder: str | Path) -> Path:
     data = to_bytes(state)
     write_file(folder / WEIGHTS_FILE, lambda file: file.write(data))
     description = _Description(
-        format=FORMAT,
+        format=1,
         labelwise=__version__,
         class_names=list(model.class_names),
         preprocessing=_Preprocessing(**vars(model.preprocessing)),
@@ -181,7 +181,9 @@ def _fill(network: Any, data: bytes, file: Path) -> None:
         ("is not part of the network", sorted(set(found) - set(expected))),
     ):
         if names:
-            raise BundleError(f"{file}: {len(names)} tensors differ; the first, {names[0]!r}, {what}.")
+            raise BundleError(
+                f"{file}: {len(names)} tensors differ; the first, {names[0]!r}, {what}."
+            )
     for name, value in expected.items():
         if found[name].shape != value.shape or found[name].dtype != value.dtype:
             raise BundleError(

@@ -110,7 +110,7 @@ def check(data: Data, target: Target = None, json_: Json = False) -> None:
 
     Example: labelwise check photos
     """
-    from labelwise.check import check as look
+    from labelwise.checks import check as look
 
     with _progress(json_) as progress:
         found = look(data, target=target, progress=_scanned(progress))

@@ -1,4 +1,4 @@
-"""Leaderboard: the trials of a run, pooled into numbers with intervals, verdicts, a recommendation."""
+"""Leaderboard: the trials of a run pooled into numbers, intervals, verdicts, a recommendation."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def make_leaderboard(
         pairs += [{"labels": labels, **_safe(asdict(pair))} for pair in found]
         ranks = {row.variant.name: row.variant.recipe.rank for row in rows}
         best = found[0].a if found else next(iter(group))
-        name, why = recommend(found, ranks, best)
-        chosen = (name, labels, why)
+        winner, why = recommend(found, ranks, best)
+        chosen = (winner, labels, why)
         corrected = {
             "variant": best,
             **interval_json(corrected_for_selection(first["label"].to_numpy(), probas, **options)),

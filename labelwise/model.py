@@ -48,7 +48,7 @@ class Model:
     def logits(
         self, images: Images, *, advance: Callable[[int, int], None] | None = None
     ) -> np.ndarray:
-        """Logits of images of any size; float32 (N, K). Embeddings come from the store if frozen."""
+        """Logits of images of any size; float32 (N, K). Frozen embeddings come from the store."""
         import torch
 
         from labelwise.features import embeddings
@@ -97,7 +97,10 @@ class Model:
         return softmax(self._logits(self.preprocessing(image)[None]))[0]
 
     def _logits(
-        self, pixels: torch.Tensor, advance: Callable[[int, int], None] | None = None, total: int = 0
+        self,
+        pixels: torch.Tensor,
+        advance: Callable[[int, int], None] | None = None,
+        total: int = 0,
     ) -> np.ndarray:
         import torch
 

@@ -164,13 +164,11 @@ class Live:
 
     def _show(self, text: str) -> None:
         left = f"{clock(self.timeline.left)} left" if self.timeline.estimates else ""
-        self.bar.update(
-            self.task, description=text, completed=self.timeline.done, left=left
-        )
+        self.bar.update(self.task, description=text, completed=self.timeline.done, left=left)
 
 
 def make_progress(quiet: bool = False) -> Progress:
-    """The display for this process: none, a moving line, or plain lines if stderr is no terminal."""
+    """The display for this process: none, a moving line, or plain lines without a terminal."""
     if quiet:
         return Silent()
     return Live() if sys.stderr.isatty() else Lines()

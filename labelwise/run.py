@@ -30,7 +30,15 @@ from labelwise.recipe.base import Context, Recipe
 from labelwise.recipe.variants import Variant, parse_variants
 from labelwise.report.report import write_report
 from labelwise.settings import Settings, make_settings, option_name
-from labelwise.trials import Row, absent_classes, final_models, judge, rows_of, run_finals, run_folds
+from labelwise.trials import (
+    Row,
+    absent_classes,
+    final_models,
+    judge,
+    rows_of,
+    run_finals,
+    run_folds,
+)
 
 RUN_FILE = "run.json"
 PREPARED = {".lock", "data.parquet", "folds.parquet"}  # a run killed before it began has only these
@@ -276,7 +284,7 @@ def _continued(folder: Path, dataset: Dataset) -> tuple[dict[str, Any], Protocol
 
 
 def _settings(folder: Path, given: Mapping[str, Any], resume: bool) -> Settings:
-    """The settings of this run; on resume those it began with, which options must not contradict."""
+    """The settings of this run; on resume those it began with, and no option may differ."""
     settings = make_settings(given)
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if folder.exists() and not folder.is_dir():
@@ -340,9 +348,7 @@ def _locked(folder: Path, resume: bool) -> Iterator[None]:
         lock.release()
 
 
-def _open_test(
-    rows: Sequence[Row], dataset: Dataset, folder: Path, protocol: Protocol
-) -> None:
+def _open_test(rows: Sequence[Row], dataset: Dataset, folder: Path, protocol: Protocol) -> None:
     """Judge every final model on the sealed test part, once; the opening is on record first."""
     log = folder / "sealed.jsonl"
     models = {
@@ -450,7 +456,9 @@ def _device(name: str) -> str:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise OptionError(f"--device {name}: not usable here ({reason}). Try auto or cpu.") from None
+        raise OptionError(
+            f"--device {name}: not usable here ({reason}). Try auto or cpu."
+        ) from None
     return name
 
 

@@ -24,7 +24,7 @@ class Settings(pydantic.BaseModel):
         recipes: variants to compare; None for those that fit data, machine and budget.
         labels: numbers of labels, as in "all", "40", "1,4,25/class".
         folds: None for the rule (5; one held-out part above 5,000 labeled images).
-        test: share of the labeled images to seal away; None if there is no test part or it is given.
+        test: share of the labeled images to seal away; None: no test part, or a given one.
         set: "variant.field=value" each.
         budget: time that the run may take, as in "90s", "10m", "2h".
         device: "auto", "cpu", "cuda", "cuda:1", "mps".

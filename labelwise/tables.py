@@ -15,6 +15,7 @@ from rich.text import Text
 from labelwise.errors import OptionError
 from labelwise.files import write_parquet, write_text
 from labelwise.measure import METRICS
+from labelwise.model import OK
 from labelwise.use import Judgement
 
 FORMATS = ("table", "csv", "json", "parquet")
@@ -65,7 +66,9 @@ def judgement_table(judged: Judgement) -> RenderableType:
     for column in ("class", "images", "precision", "recall", "F1"):
         classes.add_column(column, justify="left" if column == "class" else "right")
     for result in values["per_class"]:
-        shown = (number("accuracy", result[name]["value"]) for name in ("precision", "recall", "f1"))
+        shown = (
+            number("accuracy", result[name]["value"]) for name in ("precision", "recall", "f1")
+        )
         classes.add_row(Text(result["name"]), str(result["n"]), *shown)
     notes = [Text(f"note: {note}") for note in (*judged.warnings, *values["notes"])]
     return Group(Text(f"{judged.data.name}: {values['n']} labeled images"), table, classes, *notes)
@@ -158,10 +161,11 @@ def _aligned(answers: pd.DataFrame) -> str:
     table = Table(pad_edge=False)
     for column in ("path", "label", "probability", "status"):
         table.add_column(column, overflow="fold")
-    for row in answers.itertuples():
-        probability = "" if pd.isna(row.probability) else f"{100 * row.probability:.1f} %"
-        label = "" if pd.isna(row.label) else str(row.label)
-        table.add_row(Text(row.path), Text(label), probability, Text(row.status))
+    for row in answers.to_dict("records"):
+        answered = row["status"] == OK
+        probability = f"{100 * row['probability']:.1f} %" if answered else ""
+        label = row["label"] if answered else ""
+        table.add_row(Text(row["path"]), Text(label), probability, Text(row["status"]))
     buffer = StringIO()
     width = Console(file=sys.stdout).width
     Console(file=buffer, width=width, highlight=False).print(table)

@@ -214,9 +214,7 @@ def _fits(
     return recipe.fit_many([task_of(dataset, split) for split in splits], context)
 
 
-def _finish(
-    variant: Variant, split: Split, fitted: Fitted, dataset: Dataset, run: Path
-) -> None:
+def _finish(variant: Variant, split: Split, fitted: Fitted, dataset: Dataset, run: Path) -> None:
     """Publish a trial: predictions and history first, trial.json last."""
     trial = trial_of(run, variant.name, split)
     learned = np.sort(np.concatenate([split.train, split.validation]))

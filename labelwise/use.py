@@ -79,9 +79,7 @@ def evaluate(
     return Judgement(dataset, evaluation, (*dataset.warnings, *_familiar(model, dataset)))
 
 
-def predict(
-    model: Model | str | Path, paths: Iterable[str | Path] | str | Path
-) -> pd.DataFrame:
+def predict(model: Model | str | Path, paths: Iterable[str | Path] | str | Path) -> pd.DataFrame:
     """Answers for image files and for all images in folders; see `Model.predict`."""
     model = model if isinstance(model, Model) else load_model(model)
     return model.predict(paths)

@@ -102,7 +102,7 @@ def test_arrays_that_are_no_images_are_refused_with_the_reason(tmp_path, arrays,
 
 def test_a_file_that_is_no_npz_is_refused(tmp_path):
     (tmp_path / "x.npz").write_bytes(b"PK\x03\x04 broken")
-    with pytest.raises(DataError, match="cannot be read as an .npz file"):
+    with pytest.raises(DataError, match=r"cannot be read as an \.npz file"):
         load(tmp_path / "x.npz")
 
 

@@ -44,7 +44,7 @@ def test_every_exif_turn_is_applied(orientation):
 
 
 def test_orientation_1_is_no_turn():
-    upright, data = upright_and_turned(1)
+    _, data = upright_and_turned(1)
     assert decode(data).decision == "used"
 
 

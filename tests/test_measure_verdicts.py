@@ -52,9 +52,10 @@ def test_mcnemar_equals_statsmodels(only_a, only_b, both):
     assert mcnemar(a, b) == pytest.approx(reference_mcnemar(table, exact=True).pvalue)
 
 
-@settings(deadline=None, max_examples=40)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_equals_statsmodels(p):
+@pytest.mark.parametrize("seed", range(10))
+def test_holm_equals_statsmodels(seed):
+    rng = np.random.default_rng(seed)
+    p = (rng.random(rng.integers(1, 9)) ** 3).round(2).tolist()  # small ones, ties, zeros
     assert holm(p) == pytest.approx(multipletests(p, method="holm")[1].tolist())
 
 

@@ -58,7 +58,7 @@ def alike(thumbs: Sequence[np.ndarray]) -> Pairs:
     block of 4 x 4 pixels differs by more than LOCAL_DIFFERENCE (two hand-written ones correlate
     well and differ in one place).
     """
-    if len(thumbs) < 2:
+    if not len(thumbs):
         return Pairs(np.empty((0, 2), np.int64), np.empty(0), True)
     with threadpool_limits(1, user_api="blas"):  # the threads here are ours: see _in_threads
         return _alike(thumbs)
@@ -139,6 +139,8 @@ def _features(thumbs: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.
 
 def _propose(blocks: np.ndarray) -> Iterator[np.ndarray]:
     """Pairs of rows, int64 (P, 2), that are close in the space of the sketch."""
+    if len(blocks) < 2:
+        return
     scaled = (blocks - blocks.mean(axis=0)) / _BLOCKS  # distances as those of unit vectors
     _, directions = np.linalg.eigh(scaled.T @ scaled)
     sketch = scaled @ directions[:, ::-1][:, :_SKETCH]

@@ -131,7 +131,9 @@ def _expand(text: str) -> list[str]:
         body = ", ".join([repeated[2]] * times)
         text = text[: repeated.start()] + body + text[repeated.end() :]
     if "[" in text or "]" in text:
-        raise LayerError(f"'{text}': brackets belong to a repetition such as 4 x [conv64 3x3 relu].")
+        raise LayerError(
+            f"'{text}': brackets belong to a repetition such as 4 x [conv64 3x3 relu]."
+        )
     parts = [" ".join(part.split()) for part in text.split(",")]
     if not all(parts):
         raise LayerError(f"'{text}': there is an empty layer; put one comma between two layers.")

@@ -8,8 +8,8 @@ on features that are standardized with the mean and deviation of its own images 
 no held-out image has a say in anything. scikit-learn's C is 1 / (strength * sum of weights).
 
 The problems share the features, so that a step is a few matrix products over all of them. The
-method is L-BFGS (Nocedal and Wright, Numerical Optimization, algorithm 7.4) with backtracking; since
-the logits are linear in the step, trying a step length costs no matrix product. Embeddings are
+method is L-BFGS (Nocedal and Wright, Numerical Optimization, algorithm 7.4) with backtracking;
+since the logits are linear in the step, trying a step length costs no matrix product. Embeddings are
 strongly correlated, which plain L-BFGS takes hundreds of steps for; the inverse of the Hessian that
 the shared covariance predicts (Böhning 1992) as its starting matrix brings that down to some tens.
 """

@@ -1,4 +1,4 @@
-"""Network: the one torch module behind every model. uint8 pixels in; maps, embedding, logits out."""
+"""Network: the one torch module behind every model; uint8 pixels in, logits and embedding out."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Network(nn.Module):
         Args:
             body: a `Body`.
             classes: K, or None for a network without a head.
-            mean, std: per channel, of pixels in [0, 1]; (pixels / 255 - mean) / std enters the body.
+            mean, std: per channel, of pixels in [0, 1]; the body gets (pixels / 255 - mean) / std.
         """
         super().__init__()
         self.register_buffer("mean", torch.tensor(list(mean)).view(-1, 1, 1))

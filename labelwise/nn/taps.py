@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import timm
 import torch
 from torch import nn
@@ -28,7 +30,7 @@ class Taps(nn.Module):
         super().__init__()
         self.name = name
         # The classifier stays out: its weights would only lie in every saved model.
-        self.net = timm.create_model(name, pretrained=False, num_classes=0)
+        self.net: Any = timm.create_model(name, pretrained=False, num_classes=0)
         widths = self._probe()
         count = len(widths)
         chosen = tuple(range(count)) if chosen is None else chosen

@@ -1,8 +1,8 @@
 """The recipes: one file each. RECIPES is the list that everything else reads."""
 
+from labelwise.recipe.base import Recipe
 from labelwise.recipe.cnn import Cnn
 from labelwise.recipe.mlp import Mlp
 from labelwise.recipe.probe import Probe
-from labelwise.recipe.base import Recipe
 
 RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in (Mlp, Cnn, Probe)}

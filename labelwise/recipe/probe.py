@@ -61,12 +61,13 @@ class Probe(Recipe):
         everything = tasks[0].images.dataset.images(np.unique([r for p in parts for r in p.rows]))
         preprocessing = self._input(everything, backbone)
 
+        embedded = 0
+
         def advance(done: int, total: int) -> None:
             nonlocal embedded
             embedded += done
             context.advance(0.9 * embedded / total, f"embedding {embedded} of {total} images")
 
-        embedded = 0
         features = embeddings(everything, backbone, preprocessing, advance=advance)
         context.advance(0.9, "choosing the strength")
         problems = _Problems(everything.rows, features, parts, len(tasks[0].class_names))

@@ -59,7 +59,9 @@ class FromScratch(Recipe):
     epochs: int | None = option(None, "passes over the images; left open: as the time allows")
     patience: int | None = option(None, "epochs without progress before stopping; 0: never stop")
     scale: Scale | None = option(None, "pixels: unit (0 to 1) or standard (mean 0, deviation 1)")
-    image_size: int | None = option(None, "pixels a side; left open: the images' own, up to a limit")
+    image_size: int | None = option(
+        None, "pixels a side; left open: the images' own, up to a limit"
+    )
 
     def __post_init__(self) -> None:
         if self.preset not in self.presets:
@@ -72,7 +74,9 @@ class FromScratch(Recipe):
                 object.__setattr__(self, name, value)
         for item in fields(self):
             value = getattr(self, item.name)
-            if isinstance(value, int | float) and (value < 0 or (value == 0 and item.name in POSITIVE)):
+            if isinstance(value, int | float) and (
+                value < 0 or (value == 0 and item.name in POSITIVE)
+            ):
                 raise OptionError(f"{self.name}({item.name}={value}): must be positive.")
 
     @property

@@ -99,8 +99,10 @@ def make_recipe(call: Call, defaults: Mapping[str, Any]) -> Recipe:
     for name, value in call.fields.items():
         if name not in known:
             raise OptionError(_unknown(f"field of {kind.name}", name, known))
-        is_call = isinstance(value, Call)
-        values[name] = make_recipe(value, defaults) if is_call else _value(kind, name, value)
+        if isinstance(value, Call):
+            values[name] = make_recipe(value, defaults)
+        else:
+            values[name] = _value(kind, name, value)
     return kind(**values)
 
 
@@ -132,7 +134,9 @@ def _settings(settings: Sequence[str], names: Sequence[str]) -> dict[str, list[t
         target, equals, value = setting.partition("=")
         name, dot, field = target.strip().rpartition(".")
         if not equals or not dot:
-            raise OptionError(f"--set {setting!r}: expected variant.field=value, as in cnn.epochs=5")
+            raise OptionError(
+                f"--set {setting!r}: expected variant.field=value, as in cnn.epochs=5"
+            )
         if name not in changes:
             raise OptionError(f"--set {setting!r}: " + _unknown("variant", name, names))
         changes[name].append((field, value.strip().strip("\"'")))

@@ -1,3 +1,4 @@
-from pathlib import Path
-def write_report(folder, dataset): 
-    (folder/"report.html").write_text("todo")
+
+
+def write_report(folder, dataset):
+    (folder / "report.html").write_text("todo")

@@ -1,0 +1,131 @@
+"""Sections made of curves: what was seen while training, and what more labels would buy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from labelwise.measure.metrics import METRICS
+from labelwise.report import text
+from labelwise.report.charts import Line, chart
+from labelwise.report.run_folder import RunFolder
+
+TRAIN, VALIDATION = 1, 0  # colours: held-out numbers are blue everywhere, train numbers orange
+
+
+def learning_curves(run: RunFolder) -> list[dict[str, Any]]:
+    """Per number of labels, the largest first: a block per variant with its loss and accuracy."""
+    blocks = []
+    for labels in reversed(run.label_counts):
+        rows = [row for row in run.rows if row["labels"] == labels]
+        shown = [
+            {"variant": row["variant"], "charts": charts, "note": note}
+            for row in rows
+            for charts, note in [_charts_of(run.histories(row))]
+            if charts
+        ]
+        if shown:
+            blocks.append({"labels": text.labels_name(labels), "variants": shown})
+    return blocks
+
+
+def _charts_of(histories: Sequence[pd.DataFrame]) -> tuple[list[Markup], str]:
+    """Loss and accuracy of the fold fits of one variant."""
+    if not histories:
+        return [], ""
+    searched = "strength" in histories[0] and "train_loss" not in histories[0]
+    x = "strength" if searched else "epoch"
+    label = "regularization strength" if searched else "epoch"
+    charts = []
+    for what in ("loss", "accuracy"):
+        lines = [
+            line
+            for part, colour in (("train", TRAIN), ("validation", VALIDATION))
+            if (line := _line(histories, x, f"{part}_{what}", part, colour))
+        ]
+        if not lines:
+            continue
+        accuracy = what == "accuracy"
+        charts.append(
+            chart(
+                "accuracy, %" if accuracy else "loss",
+                lines,
+                x_label=label,
+                x_log=searched,
+                percent=accuracy,
+                limits=(0.0, 1.0) if accuracy else (0.0, math.inf),
+            )
+        )
+    note = (
+        "No epochs: the head is solved to the end for each strength, judged on inner folds."
+        if searched
+        else ""
+    )
+    return charts, note
+
+
+def _line(
+    histories: Sequence[pd.DataFrame], x: str, column: str, name: str, colour: int
+) -> Line | None:
+    """The mean over folds, where at least half of them are still training, and each fold thin."""
+    thin = []
+    for table in histories:
+        if column not in table or x not in table:
+            continue
+        pairs = table[[x, column]].dropna().to_numpy(dtype=float)
+        pairs = pairs[np.isfinite(pairs).all(axis=1)]
+        if len(pairs):
+            thin.append([(float(a), float(b)) for a, b in pairs])
+    if not thin:
+        return None
+    at: dict[float, list[float]] = {}
+    for points in thin:
+        for a, b in points:
+            at.setdefault(a, []).append(b)
+    mean = [(a, sum(b) / len(b)) for a, b in sorted(at.items()) if 2 * len(b) >= len(thin)]
+    return Line(name, colour, mean, thin if len(thin) > 1 else ())
+
+
+def efficiency(run: RunFolder) -> dict[str, Any] | None:
+    """The run's metric over the number of labels, a line per variant; None for one number only."""
+    variants = list(dict.fromkeys(row["variant"] for row in run.rows))
+    lines = []
+    for number, variant in enumerate(variants):
+        found = []
+        for row in run.rows:
+            metric = ((row["metrics"] or {}).get(run.metric) or {}) if row["metrics"] else {}
+            if row["variant"] != variant or metric.get("value") is None:
+                continue
+            limits = None if metric["low"] is None else (metric["low"], metric["high"])
+            found.append((_learned_from(run, row), metric["value"], limits))
+        found.sort(key=lambda item: item[0])
+        if found:
+            points = [(a, b) for a, b, _ in found]
+            lines.append(Line(variant, number, points, intervals=[limits for *_, limits in found]))
+    xs = sorted({x for line in lines for x, _ in line.points})
+    if len(xs) < 2:
+        return None
+    metric = METRICS[run.metric]
+    drawn = chart(
+        f"{metric.label}{', %' if metric.is_fraction else ''}",
+        lines,
+        x_label="labels learned from (logarithmic)",
+        x_log=True,
+        x_ticks=[xs[0], *(b for a, b in zip(xs, xs[1:], strict=False) if b > 1.15 * a)],
+        percent=metric.is_fraction,
+        limits=(metric.low, metric.high),
+        size=(520.0, 300.0),
+    )
+    return {"chart": drawn, "legend": [(line.name, line.colour % 8) for line in lines]}
+
+
+def _learned_from(run: RunFolder, row: dict[str, Any]) -> float:
+    """Labels that a fold fit may see on average, validation included."""
+    records = [record for trial in run.trials(row) if (record := trial.record())]
+    counts = [r["images"]["train"] + r["images"]["validation"] for r in records]
+    return float(np.round(np.mean(counts))) if counts else 1.0

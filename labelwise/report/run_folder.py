@@ -1,0 +1,136 @@
+"""RunFolder: the files of a run, read once, as the sections of the report need them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from labelwise.data.split import FINAL
+from labelwise.files import read_json
+from labelwise.leaderboard import pool, probabilities
+from labelwise.trials import DONE, Trial
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The out-of-fold predictions of a leaderboard row; with repeats an image has several."""
+
+    ids: np.ndarray  # int64 (N,)
+    labels: np.ndarray  # int64 (N,)
+    predicted: np.ndarray  # int64 (N,)
+    proba: np.ndarray  # float64 (N, K)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """Probability of the predicted class; float64 (N,)."""
+        chosen: np.ndarray = self.proba[np.arange(len(self.ids)), self.predicted]
+        return chosen
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run on disk, as design section 9 lays it out."""
+
+    folder: Path
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """run.json."""
+        values: dict[str, Any] = read_json(self.folder / "run.json")
+        return values
+
+    @cached_property
+    def leaderboard(self) -> dict[str, Any]:
+        """leaderboard.json."""
+        values: dict[str, Any] = read_json(self.folder / "leaderboard.json")
+        return values
+
+    @property
+    def metric(self) -> str:
+        """What rows are compared by."""
+        return str(self.leaderboard["metric"])
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The leaderboard's rows, in its order."""
+        return list(self.leaderboard["rows"])
+
+    @cached_property
+    def recommended(self) -> dict[str, Any] | None:
+        """The recommended row; None if no variant finished."""
+        name, labels = self.leaderboard["recommended"], self.leaderboard["recommended_labels"]
+        return next((r for r in self.rows if (r["variant"], r["labels"]) == (name, labels)), None)
+
+    @cached_property
+    def openings(self) -> list[dict[str, Any]]:
+        """Every opening of the test part: sealed.jsonl."""
+        file = self.folder / "sealed.jsonl"
+        lines = file.read_text("utf-8").splitlines() if file.exists() else []
+        return [json.loads(line) for line in lines if line.strip()]
+
+    @cached_property
+    def suspects(self) -> pd.DataFrame:
+        """suspects.parquet: id, path, label, proposed, score; most suspicious first."""
+        file = self.folder / "suspects.parquet"
+        columns = ["id", "path", "label", "proposed", "score"]
+        return pd.read_parquet(file) if file.exists() else pd.DataFrame(columns=columns)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """data.parquet: what was decided about every file, with the drawn test part."""
+        return pd.read_parquet(self.folder / "data.parquet")
+
+    @cached_property
+    def label_counts(self) -> list[str]:
+        """The numbers of labels, in the run's order."""
+        return list(dict.fromkeys(row["labels"] for row in self.rows))
+
+    @cached_property
+    def _places(self) -> list[tuple[str, int, int]]:
+        """(labels, repeat, fold) of every split, the final ones left out."""
+        columns = ["labels", "repeat", "fold"]
+        table = pd.read_parquet(self.folder / "folds.parquet", columns=columns).drop_duplicates()
+        return [
+            (str(labels), int(repeat), int(fold))
+            for labels, repeat, fold in table.itertuples(index=False)
+            if fold != FINAL
+        ]
+
+    @property
+    def repeats(self) -> int:
+        """How often the folds were drawn."""
+        return len({repeat for _, repeat, _ in self._places})
+
+    def trials(self, row: dict[str, Any]) -> list[Trial]:
+        """The finished fold trials of a leaderboard row."""
+        if row["status"] != DONE:
+            return []
+        found = [
+            Trial(self.folder, row["variant"], labels, repeat, fold)
+            for labels, repeat, fold in self._places
+            if labels == row["labels"]
+        ]
+        return [trial for trial in found if trial.record() is not None]
+
+    def histories(self, row: dict[str, Any]) -> list[pd.DataFrame]:
+        """What was seen while training, a table per fold trial; empty ones are left out."""
+        files = [trial.folder / "history.parquet" for trial in self.trials(row)]
+        tables = [pd.read_parquet(file) for file in files if file.exists()]
+        return [table for table in tables if len(table)]
+
+    def predictions(self, row: dict[str, Any]) -> Predictions:
+        """The out-of-fold predictions of a row that finished."""
+        table = pool(self.trials(row))
+        proba = probabilities(table)
+        return Predictions(
+            ids=table["id"].to_numpy(np.int64),
+            labels=table["label"].to_numpy(np.int64),
+            predicted=table["predicted"].to_numpy(np.int64),
+            proba=proba,
+        )
