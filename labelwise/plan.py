@@ -114,7 +114,9 @@ def make_plan(
 
     def seconds_of(name: str, epochs: int) -> float:
         fixed = next(v.recipe for v in variants if v.name == name)
-        number = epochs if name in open_epochs else int(getattr(fixed, "epochs", 0) or 0)
+        number = int(getattr(fixed, "epochs", 0) or 0)
+        if name in open_epochs:
+            number = min(epochs, open_epochs[name])
         cost = costs[name]
         return cost.once + count * min(cost.fit, 0.2) + share * (cost.fit + cost.epoch * number)
 

@@ -109,7 +109,8 @@ class Lines:
         self.timeline.end()
         self.timeline.fraction = 1.0
         note = f", {note}" if note else ""
-        self.say(f"{self.what}: {took:.0f} s{note}; about {clock(self.timeline.left)} left")
+        left = f"; about {clock(self.timeline.left)} left" if self.timeline.estimates else ""
+        self.say(f"{self.what}: {took:.0f} s{note}{left}")
 
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)

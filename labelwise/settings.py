@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -45,7 +46,7 @@ class Settings(pydantic.BaseModel):
     image_size: Annotated[int, Field(ge=4, le=2048)] | None = None
     set: tuple[str, ...] = ()
     budget: str = "10m"
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    device: str = "auto"
     save_models: Literal["recommended", "all"] = "recommended"
 
     @field_validator("labels")
@@ -58,6 +59,13 @@ class Settings(pydantic.BaseModel):
     @classmethod
     def _budget(cls, value: str) -> str:
         seconds(value)
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+            raise OptionError(f"--device {value!r}: expected auto, cpu, mps, cuda or cuda:N.")
         return value
 
     @field_validator("metric")
@@ -89,10 +97,10 @@ def make_settings(given: Mapping[str, Any]) -> Settings:
     for name in ("recipes", "set"):
         if isinstance(values.get(name), str):
             values[name] = (values[name],)
-        elif name in values:
+        elif isinstance(values.get(name), Iterable):
             values[name] = tuple(values[name])
     for name in ("labels", "budget"):
-        if isinstance(values.get(name), int):
+        if isinstance(values.get(name), int | float):
             values[name] = f"{values[name]}{'s' if name == 'budget' else ''}"
     try:
         return Settings(**values)
@@ -133,7 +141,7 @@ def seconds(text: str) -> float:
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", text)
     value = float(match[1]) * _UNITS.get(match[2], 1) if match else 0.0
-    if value <= 0:
+    if not 0 < value < math.inf:
         raise OptionError(f"--budget {text!r}: expected a time such as 90s, 10m or 2h.")
     return value
 

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from labelwise.check import check
+from labelwise.checks import check
 from tests.images import class_folders, picture, write
 
 

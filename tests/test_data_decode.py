@@ -189,10 +189,11 @@ def test_a_truncated_file_is_set_aside_whole(kind, share):
 
 
 def test_a_jpeg_whose_tail_was_lost_to_zeros_is_set_aside():
-    data = encoded(picture(width=200, height=200), "JPEG", quality=95)
+    noise = np.random.default_rng(0).integers(0, 256, (100, 100, 3), dtype=np.uint8)
+    data = encoded(noise, "JPEG", quality=90)
     half = len(data) // 2
-    decoded = decode(data[:half] + b"\0" * half)
-    assert decoded.decision == "set aside"
+    decoded = decode(data[:half] + b"\0" * half)  # Pillow decodes it, gray from the middle on
+    assert decoded.reason == "truncated: its end marker is missing"
 
 
 @pytest.mark.parametrize("size", [(60_000, 60_000), (2**31 - 1, 2**31 - 1), (20_000, 5_001)])

@@ -92,6 +92,6 @@ def test_the_fingerprint_changes_with_the_pictures_and_the_classes(tmp_path):
 
 
 def test_importing_the_data_modules_does_not_import_torch():
-    code = "import sys, labelwise.data.load, labelwise.check; print('torch' in sys.modules)"
+    code = "import sys, labelwise.data.load, labelwise.checks; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

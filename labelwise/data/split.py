@@ -46,7 +46,7 @@ def parse_labels(text: str) -> tuple[LabelCount, ...]:
     for part in body.split(","):
         if part == "all":
             counts.append(LabelCount())
-        elif part.isdecimal() and int(part) > 0:
+        elif part.isdecimal() and len(part) <= 9 and int(part) > 0:
             counts.append(LabelCount(int(part), per_class=bool(slash)))
         else:
             raise OptionError(
@@ -94,7 +94,8 @@ def deal(
     """Deal images into parts, stratified by class, a group always into one part.
 
     Every class is divided by itself: large groups first, each to the part that lacks most, then
-    single images by quota; what does not divide evenly goes where the whole part lacks most.
+    single images by quota; what does not divide evenly goes where the whole part lacks most, but
+    an only image to the part with the largest share.
 
     Args:
         labels: int64 (N,), 0..K-1. A group counts as the class most of its images have.
@@ -177,8 +178,8 @@ def make_protocol(
     pool = _without_relatives(pool, sealed, groups, "the test part", warnings)
 
     held_given = pool & (given == "val")
-    rest = np.flatnonzero(pool & ~held_given)
-    rest = rest[~np.isin(groups[rest], groups[held_given])] if held_given.any() else rest
+    learned = _without_relatives(pool & ~held_given, held_given, groups, "the val part", warnings)
+    rest = np.flatnonzero(learned)
     _check_classes(dataset, all_labels[rest])
     number, parts_per_repeat = _folds(
         dataset, rest, np.flatnonzero(held_given), folds, repeats, seed, warnings
@@ -249,7 +250,9 @@ def splits_table(splits: Sequence[Split]) -> pd.DataFrame:
 def splits_from_table(table: pd.DataFrame) -> tuple[Split, ...]:
     """The splits of a folds.parquet, in its order."""
     splits = []
-    for (labels, repeat, fold), part in table.groupby(["labels", "repeat", "fold"], sort=False):
+    keys = ["labels", "repeat", "fold"]
+    for _, part in table.groupby(keys, sort=False):
+        labels, repeat, fold = part[keys].iloc[0]
         rows = {role: ids.to_numpy(np.int64) for role, ids in part.groupby("role")["id"]}
         none = np.zeros(0, dtype=np.int64)
         splits.append(
@@ -285,7 +288,9 @@ def _quota(want: np.ndarray, count: int, lack_over_all: np.ndarray) -> np.ndarra
     """Divide `count` images over the parts in proportion to `want`; int64 (parts,)."""
     exact = want / want.sum() * count if want.sum() else np.full(len(want), count / len(want))
     quota = np.floor(exact + 1e-9).astype(np.int64)
-    order = np.lexsort((-(lack_over_all - quota).round(9), -(exact - quota).round(9)))
+    fraction, lack = (exact - quota).round(9), (lack_over_all - quota).round(9)
+    # An only image that went where the whole part lacks most might be judged and never learned.
+    order = np.lexsort((-lack, -fraction) if count == 1 else (-fraction, -lack))
     quota[order[: count - quota.sum()]] += 1
     return quota
 
@@ -297,8 +302,8 @@ def _without_relatives(
     related = pool & np.isin(groups, groups[judges])
     if related.any():
         warnings.append(
-            f"{related.sum()} labeled images are duplicates of images in {what}, or of the same "
-            "group; they are not used, so that nothing judged was learned from."
+            f"Labeled images that are duplicates of images in {what}, or of the same group, are "
+            f"not used, so that nothing judged was learned from: {related.sum()}."
         )
     return pool & ~related
 
@@ -340,9 +345,9 @@ def _folds(
     if few:
         shown = ", ".join(map(repr, few[:5])) + (" and others" if len(few) > 5 else "")
         warnings.append(
-            f"{len(few)} classes have fewer labeled images than there are folds ({parts}): {shown}."
-            " They are missing from some held-out parts; an only image is judged by a model that"
-            " never saw its class."
+            f"Classes with fewer labeled images than there are folds ({parts}): {shown}. They are "
+            "missing from some held-out parts; an only image is judged by a model that never saw "
+            "its class."
         )
     if len(np.unique(groups)) < parts:
         raise OptionError(

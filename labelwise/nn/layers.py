@@ -2,16 +2,16 @@
 
 Layers stand between commas, their words between spaces, and `4 x [ ... ]` repeats a part:
 
-    conv64 3x3 stride 2 same relu   64 filters of 3x3; padding `same`, `valid` (default) or `pad 1`
-    max 2 stride 1 same             maximum over 2x2; the stride is the size unless given. Also `avg`
-    batch norm 0.9                  statistics keep 0.9 of the past per step (default 0.99, as Keras)
-    relu, tanh, gelu, ...           an activation by itself
-    gap                             mean over height and width
-    dense 32 relu                   fully connected
-    dropout 0.3                     in training only
-    unit                            scaled to length 1
+    conv64 3x3 stride 2 same relu  64 filters of 3x3; padding `same`, `valid` (default) or `pad 1`
+    max 2 stride 1 same            maximum over 2x2; the stride is the size unless given; also `avg`
+    batch norm 0.9                 statistics keep 0.9 of the past per step (default 0.99, as Keras)
+    relu, tanh, gelu, ...          an activation by itself
+    gap                            mean over height and width
+    dense 32 relu                  fully connected
+    dropout 0.3                    in training only
+    unit                           scaled to length 1
 
-Initialization is Keras' default: Glorot uniform weights, zero bias (Glorot and Bengio 2010, eq. 16).
+Initialization is Keras' default: Glorot uniform (Glorot and Bengio 2010, eq. 16), zero bias.
 `same` pads as TensorFlow does: the odd row and column at the end.
 """
 
@@ -35,6 +35,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "sigmoid": nn.Sigmoid,
     "linear": nn.Identity,
 }
+
+LONGEST = 100_000  # characters of unrolled text: a foreign model.json must not fill the memory
 
 Shape = tuple[int, ...]  # (C, H, W) of maps or (D,) of vectors, without the batch
 
@@ -125,11 +127,12 @@ class _Unit(nn.Module):
 def _expand(text: str) -> list[str]:
     """Split at commas and unroll `4 x [...]`."""
     while repeated := re.search(r"(\d+)\s*x\s*\[([^\[\]]*)\]", text):
-        times = int(repeated[1])
-        if not 1 <= times <= 100:
+        if len(repeated[1]) > 3 or not 1 <= (times := int(repeated[1])) <= 100:
             raise LayerError(f"'{repeated[0]}': repeat 1 to 100 times.")
         body = ", ".join([repeated[2]] * times)
         text = text[: repeated.start()] + body + text[repeated.end() :]
+        if len(text) > LONGEST:
+            raise LayerError(f"'{repeated[0]}': the network is too long; use fewer repetitions.")
     if "[" in text or "]" in text:
         raise LayerError(
             f"'{text}': brackets belong to a repetition such as 4 x [conv64 3x3 relu]."
@@ -148,10 +151,12 @@ def _parse_layer(text: str) -> Layer:
         return Layer(text, "batch norm", rate=rate)
     if kind == "dropout":
         return Layer(text, kind, rate=_number(text, words, 0, 1))
-    if kind in ("gap", "unit") and not words:
+    if kind in ("gap", "unit", *ACTIVATIONS):
+        if words:
+            raise LayerError(f"'{text}': '{words[0]}' means nothing behind {kind}.")
+        if kind in ACTIVATIONS:
+            return Layer(text, "activation", activation=kind)
         return Layer(text, kind)
-    if kind in ACTIVATIONS and not words:
-        return Layer(text, "activation", activation=kind)
     if kind not in ("conv", "dense", "max", "avg"):
         raise LayerError(
             f"'{text}': '{kind}' is not a layer. There are conv, dense, max, avg, batch norm, gap, "
@@ -167,8 +172,8 @@ def _options(layer: Layer, words: list[str]) -> Layer:
     """Apply the words behind a layer's size."""
     values: dict[str, object] = {}
     if layer.kind == "conv":
-        kernel = re.fullmatch(r"(\d+)x(\d+)", words.pop(0)) if words else None
-        if not kernel or "0" in kernel.groups():
+        kernel = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", words.pop(0)) if words else None
+        if not kernel:
             raise LayerError(f"'{layer.text}': give the kernel behind the width: conv16 3x3.")
         values["kernel"] = (int(kernel[1]), int(kernel[2]))
     while words:
@@ -188,7 +193,7 @@ def _options(layer: Layer, words: list[str]) -> Layer:
 
 def _whole(text: str, words: list[str], what: str) -> int:
     word = words.pop(0) if words else ""
-    if not word.isdecimal() or not 1 <= int(word) <= 65_536:
+    if not word.isdecimal() or len(word) > 5 or not 1 <= int(word) <= 65_536:
         raise LayerError(f"'{text}': {word!r} stands where {what} is expected (1 to 65536).")
     return int(word)
 

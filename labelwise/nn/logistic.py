@@ -9,9 +9,10 @@ no held-out image has a say in anything. scikit-learn's C is 1 / (strength * sum
 
 The problems share the features, so that a step is a few matrix products over all of them. The
 method is L-BFGS (Nocedal and Wright, Numerical Optimization, algorithm 7.4) with backtracking;
-since the logits are linear in the step, trying a step length costs no matrix product. Embeddings are
-strongly correlated, which plain L-BFGS takes hundreds of steps for; the inverse of the Hessian that
-the shared covariance predicts (Böhning 1992) as its starting matrix brings that down to some tens.
+since the logits are linear in the step, trying a step length costs no matrix product. Embeddings
+are strongly correlated, which plain L-BFGS takes hundreds of steps for; the inverse of the Hessian
+that the shared covariance predicts (Böhning 1992) as its starting matrix brings that down to some
+tens.
 """
 
 from __future__ import annotations
@@ -145,9 +146,10 @@ class _Problems:
         count = used.sum(1, keepdim=True).clamp(min=1)
         self.mean = used @ x / count  # (P, D)
         variance = (used @ x.square() / count - self.mean.square()).clamp(min=0)
-        deviation = variance.sqrt()
-        # A constant feature tells nothing: it gets no weight rather than a huge one.
-        self.inverse = torch.where(deviation > 1e-4, 1 / deviation, torch.zeros_like(deviation))
+        # A constant feature tells nothing: it gets no weight rather than a huge one. Far from zero,
+        # rounding gives it some variance.
+        varies = variance > 1e-8 + 1e-5 * self.mean.square()
+        self.inverse = torch.where(varies, variance.rsqrt(), torch.zeros_like(variance))
         self.share = weights / weights.sum(1, keepdim=True).clamp(min=1e-12)  # (P, N)
         onehot = torch.nn.functional.one_hot(labels.clamp(min=0), classes).to(x.dtype)  # (N, K)
         self.present = (weights @ onehot) > 0  # (P, K)

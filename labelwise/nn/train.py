@@ -91,7 +91,6 @@ def train(
     classes = cast_head(network).out_features
     optimizer = schedule.make(network)
     device = network.mean.device
-    steps = -(-len(examples) // schedule.batch)
     history: list[dict[str, Any]] = []
     best_epoch, best_loss, best_state = schedule.epochs, float("inf"), None
 
@@ -99,26 +98,27 @@ def train(
         started = time.perf_counter()
         network.train()
         order = torch.randperm(len(examples), generator=generator).to(device)
+        steps = list(torch.split(order, schedule.batch))
+        if len(steps) > 1 and len(steps[-1]) == 1 < schedule.batch:
+            steps[-2:] = [torch.cat(steps[-2:])]  # batch norm cannot learn from one image
         seen = _Seen(classes, device)
-        for step in range(steps):
-            rate = schedule.rate((epoch + step / steps) / schedule.epochs)
+        for step, index in enumerate(steps):
+            rate = schedule.rate((epoch + step / len(steps)) / schedule.epochs)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            index = order[step * schedule.batch : (step + 1) * schedule.batch]
-            if len(index) == 1 and len(examples) > 1:
-                continue  # batch norm cannot learn from one image; the next shuffle has it
             labels = examples.labels[index]
             logits = network(examples.pixels[index])[2]
             losses = nn.functional.cross_entropy(logits, labels, reduction="none")
             if examples.weights is not None:
                 losses = losses * examples.weights[index]
             optimizer.zero_grad(set_to_none=True)
-            losses.mean().backward()
+            torch.autograd.backward(losses.mean())
             optimizer.step()
             seen.add(losses.detach(), logits.detach(), labels)
 
         record = {"epoch": epoch + 1, "lr": rate, **seen.record("train")}
-        if not np.isfinite(record["train_loss"]):
+        finite = all(bool(weights.isfinite().all()) for weights in network.parameters())
+        if not finite or not np.isfinite(record["train_loss"]):
             raise TrainingError(
                 f"The loss is not a number in epoch {epoch + 1} at learning rate {rate:g}. "
                 "Use a smaller learning rate (--set NAME.lr=...)."

@@ -24,6 +24,7 @@ from labelwise.recipe.base import Context, Cost, Fitted, Recipe, Task, option
 STRENGTHS = tuple(float(f"{value:.3g}") for value in np.logspace(-3, 1, 8))
 FEW_STRENGTH = 0.1  # where there are too few labels to choose; see docs/results.md
 INNER_FOLDS = 5
+LOWEST = float(np.log(1e-7))  # log-probability; a class absent from an inner fold has none lower
 SMALL_SIDE = 64  # images up to this size are enlarged to SMALL_INPUT only: more costs, gains little
 SMALL_INPUT = 128
 
@@ -33,7 +34,9 @@ class Probe(Recipe):
     """A frozen backbone with a logistic regression on all its pooled stages (Kornblith et al.
     2019, arXiv:1805.08974, section 4.1, with inner stages beside the last layer).
 
-    The regularization strength is chosen inside the train part, by cross-validated log loss.
+    The regularization strength is chosen inside the train part, by cross-validated log loss at each
+    strength's best temperature (Guo et al. 2017, arXiv:1706.04599): weak regularization often ranks
+    classes best and is only too sure of itself. The head is divided by that temperature.
     """
 
     name: ClassVar[str] = "probe"
@@ -75,7 +78,7 @@ class Probe(Recipe):
         heads = problems.solve(
             [np.ones(len(part.rows)) for part in parts],
             list(range(len(parts))),
-            [strength for strength, _ in chosen],
+            [best.strength for best in chosen],
         )
         architecture = {
             "kind": "timm",
@@ -85,13 +88,13 @@ class Probe(Recipe):
             "std": list(backbone.std),
         }
         seconds = (time.perf_counter() - started) / len(tasks)
-        for number, (task, (strength, history)) in enumerate(zip(tasks, chosen, strict=True)):
+        for number, (task, best) in enumerate(zip(tasks, chosen, strict=True)):
             network = build(architecture, len(task.class_names), preprocessing.shape)
             network.body = load_taps(backbone)
             assert network.head is not None
             with torch.no_grad():
-                network.head.weight.copy_(heads.weight[number].T)
-                network.head.bias.copy_(heads.bias[number])
+                network.head.weight.copy_(heads.weight[number].T / best.temperature)
+                network.head.bias.copy_(heads.bias[number] / best.temperature)
             model = Model(
                 network=network.eval(),
                 architecture=architecture,
@@ -108,7 +111,8 @@ class Probe(Recipe):
                 backbone=backbone,
             )
             context.advance((number + 1) / len(tasks), "")
-            yield Fitted(model, history, {"strength": strength}, seconds)
+            decided = {"strength": best.strength, "temperature": best.temperature}
+            yield Fitted(model, best.history, decided, seconds)
 
     def cost(self, task: Task, context: Context) -> Cost:
         """Times the backbone on empty images; counts only the images not yet in the store."""
@@ -138,18 +142,15 @@ class Probe(Recipe):
             side = min(SMALL_INPUT, backbone.size) if small else backbone.size
         return Preprocessing(side, side)
 
-    def _choose(
-        self, problems: _Problems, number: int, context: Context
-    ) -> tuple[float, list[dict[str, Any]]]:
-        """The strength with the lowest cross-validated log loss, and what each strength gave."""
+    def _choose(self, problems: _Problems, number: int, context: Context) -> _Choice:
+        """The strength and temperature with the lowest cross-validated log loss."""
         part = problems.parts[number]
         if self.strength is not None:
-            return self.strength, []
+            return _Choice(self.strength, 1.0, [])
         if len(part.rows) < VALIDATION_FROM * len(np.unique(part.labels)):
-            return FEW_STRENGTH, []
-        folds = INNER_FOLDS
-        dealt = deal(part.labels, part.groups, [1 / folds] * folds, [context.seed, 4])
-        judged = range(1 if len(part.rows) > ONE_PART_ABOVE else folds)
+            return _Choice(FEW_STRENGTH, 1.0, [])
+        dealt = deal(part.labels, part.groups, [1 / INNER_FOLDS] * INNER_FOLDS, [context.seed, 4])
+        judged = range(1 if len(part.rows) > ONE_PART_ABOVE else INNER_FOLDS)
         started = time.perf_counter()
         heads = problems.solve(
             [(dealt != fold).astype(float) for fold in judged for _ in STRENGTHS],
@@ -158,29 +159,59 @@ class Probe(Recipe):
             tolerance=1e-4,
         )
         seconds = (time.perf_counter() - started) / len(STRENGTHS)
+        held = [np.flatnonzero(dealt == fold) for fold in judged]
+        labels = torch.from_numpy(part.labels[np.concatenate(held)])
         history = []
         for index, strength in enumerate(STRENGTHS):
-            loss, confusion = 0.0, np.zeros((problems.classes, problems.classes), np.int64)
-            for fold in judged:
-                held = np.flatnonzero(dealt == fold)
-                which = fold * len(STRENGTHS) + index
-                logits = problems.features[problems.positions[number][held]] @ heads.weight[which]
-                logp = (logits + heads.bias[which]).log_softmax(1).clamp(min=np.log(1e-7))
-                labels = torch.from_numpy(part.labels[held])
-                loss -= float(logp.gather(1, labels[:, None]).sum())
-                np.add.at(confusion, (part.labels[held], logp.argmax(1).numpy()), 1)
+            logits = torch.cat(
+                [
+                    problems.logits(number, held[fold], heads, fold * len(STRENGTHS) + index)
+                    for fold in judged
+                ]
+            )
+            temperature, loss = best_temperature(logits, labels)
+            confusion = np.zeros((problems.classes, problems.classes), np.int64)
+            np.add.at(confusion, (labels.numpy(), logits.argmax(1).numpy()), 1)
             history.append(
                 {
                     "epoch": index + 1,
                     "strength": strength,
-                    "validation_loss": loss / confusion.sum(),
+                    "temperature": temperature,
+                    "validation_loss": loss,
                     "validation_accuracy": float(confusion.trace() / confusion.sum()),
                     **confusion_columns("validation", confusion),
                     "seconds": seconds,
                 }
             )
         best = min(history, key=lambda record: record["validation_loss"])
-        return best["strength"], history
+        return _Choice(best["strength"], best["temperature"], history)
+
+
+def best_temperature(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
+    """The temperature that minimizes log loss, of 61 from 0.1 to 100, and that loss.
+
+    Args:
+        logits: float32 (N, K).
+        labels: int64 (N,).
+    """
+    temperatures = torch.logspace(-1, 2, 61)
+    losses = torch.stack(
+        [
+            (logits / t).log_softmax(1).clamp(min=LOWEST).gather(1, labels[:, None]).mean()
+            for t in temperatures
+        ]
+    ).neg()
+    best = int(losses.argmin())
+    return round(float(temperatures[best]), 6), float(losses[best])
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What the inner folds decided, and a record per strength that was tried."""
+
+    strength: float
+    temperature: float
+    history: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -216,6 +247,11 @@ class _Problems:
             self.labels[positions] = torch.from_numpy(part.labels)
 
         self.solver = LogisticSolver(features, self.labels, classes)
+
+    def logits(self, number: int, index: np.ndarray, heads: Heads, problem: int) -> torch.Tensor:
+        """Logits of some images of a part by the head of a problem."""
+        features = self.features[self.positions[number][index]]
+        return features @ heads.weight[problem] + heads.bias[problem]
 
     def solve(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -74,9 +75,9 @@ class FromScratch(Recipe):
                 object.__setattr__(self, name, value)
         for item in fields(self):
             value = getattr(self, item.name)
-            if isinstance(value, int | float) and (
-                value < 0 or (value == 0 and item.name in POSITIVE)
-            ):
+            if not isinstance(value, int | float):
+                continue
+            if not 0 <= value < math.inf or (value == 0 and item.name in POSITIVE):
                 raise OptionError(f"{self.name}({item.name}={value}): must be positive.")
 
     @property
@@ -163,7 +164,9 @@ class FromScratch(Recipe):
 
     @property
     def _schedule(self) -> Schedule:
-        assert self.optimizer is not None and self.lr is not None and self.decay is not None
+        assert self.optimizer is not None
+        assert self.lr is not None
+        assert self.decay is not None
         return Schedule(
             optimizer=self.optimizer,
             lr=self.lr,
@@ -179,7 +182,7 @@ def _network(
 ) -> Network:
     network = build(architecture, classes, preprocessing.shape)
     # Channels last: the order CPU and GPU kernels for small convolutions are fastest with.
-    return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _examples(

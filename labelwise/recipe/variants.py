@@ -92,27 +92,25 @@ def make_recipe(call: Call, defaults: Mapping[str, Any]) -> Recipe:
     kind = RECIPES.get(call.recipe)
     if kind is None:
         raise OptionError(_unknown("recipe", call.recipe, RECIPES))
-    known = {field.name for field in dataclasses.fields(kind)}
+    known = _fields(kind)
     values: dict[str, Any] = {
         name: value for name, value in defaults.items() if name in known and value is not None
     }
     for name, value in call.fields.items():
-        if name not in known:
-            raise OptionError(_unknown(f"field of {kind.name}", name, known))
-        if isinstance(value, Call):
-            values[name] = make_recipe(value, defaults)
-        else:
-            values[name] = _value(kind, name, value)
+        made = make_recipe(value, defaults) if isinstance(value, Call) else value
+        values[name] = _value(kind, name, made)
     return kind(**values)
 
 
-def _value(kind: type[Recipe], name: str, text: Any) -> Any:
-    """The text of a field as the type that the field has."""
-    hints = typing.get_type_hints(kind)
-    if name not in hints:
-        known = [field.name for field in dataclasses.fields(kind)]
-        raise OptionError(_unknown(f"field of {kind.name}", name, known))
-    hint = hints[name]
+def _fields(kind: type[Recipe]) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind)]
+
+
+def _value(kind: type[Recipe], name: str, text: str | Recipe) -> Any:
+    """The text of a field, or the recipe that it names, as the type that the field has."""
+    if name not in _fields(kind):
+        raise OptionError(_unknown(f"field of {kind.name}", name, _fields(kind)))
+    hint = typing.get_type_hints(kind)[name]
     value: Any = text
     if text == "none" and type(None) in typing.get_args(hint):
         return None
@@ -123,7 +121,7 @@ def _value(kind: type[Recipe], name: str, text: Any) -> Any:
     except pydantic.ValidationError as error:
         wrong = error.errors()[0]["msg"]
         raise OptionError(
-            f"{kind.name}({name}={text}): {wrong[0].lower()}{wrong[1:]}. "
+            f"{kind.name}({name}={getattr(text, 'name', text)}): {wrong[0].lower()}{wrong[1:]}. "
             f"See: labelwise recipes {kind.name}"
         ) from None
 

@@ -130,15 +130,9 @@ def _described(module: nn.Module) -> str:
         words.append(f"{module.in_channels} to {module.out_channels}")
     elif hasattr(module, "in_features") and hasattr(module, "out_features"):
         words.append(f"{module.in_features} to {module.out_features}")
-    for attribute, before in (("kernel_size", ""), ("stride", "stride "), ("padding", "pad ")):
-        value = getattr(module, attribute, None)
-        sizes = value if isinstance(value, tuple) else (value, value)
-        if not all(isinstance(size, int) for size in sizes) or (before and max(sizes) == before_of(attribute)):
-            continue
-        words.append(before + ("×".join(map(str, sizes)) if not before or len(set(sizes)) > 1 else str(sizes[0])))
+    for attribute, before, usual in (("kernel_size", "", 0), ("stride", "stride ", 1)):
+        found = getattr(module, attribute, usual)
+        sizes = found if isinstance(found, tuple) else (found, found)
+        if all(isinstance(size, int) for size in sizes) and set(sizes) != {usual}:
+            words.append(before + "×".join(map(str, sizes)))
     return f"{kind} {', '.join(words)}".strip()
-
-
-def before_of(attribute: str) -> int:
-    """The value of a layer's field that goes without saying."""
-    return {"stride": 1, "padding": 0}.get(attribute, -1)

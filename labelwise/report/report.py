@@ -1,4 +1,178 @@
+"""The report of a run: one page that opens offline, with every number, chart and image inside."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from labelwise.data.dataset import Dataset
+from labelwise.files import write_text
+from labelwise.report import confusion, data_section, repeat, results, text
+from labelwise.report.architecture import model_summary
+from labelwise.report.curves import efficiency, learning_curves
+from labelwise.report.run_folder import RunFolder
+from labelwise.report.thumbnails import Album
+
+SUSPECTS = 50  # lines in the table of labels that look wrong
+MOST_CELLS = 2_000  # of the confusion matrix with images behind them
+
+CLASS_COLUMNS = (
+    ("class", ""),
+    ("n", "labeled images judged"),
+    ("precision", "of the images taken for the class, how many are"),
+    ("recall", "of the images of the class, how many were found"),
+    ("F1", "harmonic mean of precision and recall"),
+    ("specificity", "of all other images, how many were not taken for the class"),
+    ("fall-out", "of all other images, how many were taken for the class"),
+    ("TP", "true positives"),
+    ("FP", "false positives"),
+    ("FN", "false negatives"),
+    ("TN", "true negatives"),
+)
 
 
-def write_report(folder, dataset):
-    (folder / "report.html").write_text("todo")
+def write_report(folder: Path, dataset: Dataset) -> Path:
+    """Write RUN/report.html from the files of a run; the same files give the same page.
+
+    Args:
+        folder: of the run; leaderboard.json and model/ must be there.
+        dataset: the data of the run, for thumbnails.
+    """
+    file = folder / "report.html"
+    write_text(file, render(RunFolder(folder), dataset))
+    return file
+
+
+def render(run: RunFolder, dataset: Dataset) -> str:
+    """The page as text."""
+    album = Album(dataset)
+    names = tuple(text.plain(name) for name in dataset.class_names)
+    row = run.recommended
+    found = None if row is None else run.predictions(row)
+    mistakes = None if found is None else confusion.mistakes(found)
+    cells = {} if found is None else confusion.cells(found)
+    counts = [] if row is None else row["confusion"]
+    samples = data_section.samples(dataset, run.record["settings"]["seed"])
+    duplicates = data_section.duplicates(dataset)
+    # What stands on the page comes first, what waits behind the matrix after it.
+    album.add(entry[0] for entry in mistakes or [])
+    album.add(image for sample in samples for image in sample["rows"])
+    album.add(image for group in duplicates["groups"] for image in group["rows"])
+    shown = _listed(cells, counts)
+    album.add(confusion.by_importance(shown))
+    images = album.embed()
+    paths = {row: text.plain(dataset.table["path"].iat[row]) for row in album.rows}
+
+    values: dict[str, Any] = {
+        "title": text.plain(run.record["data"]["name"]),
+        "head": results.headline(run),
+        "groups": results.leaderboard(run),
+        "any_test": any(row["test"] for row in run.rows),
+        "left_out": run.record["plan"]["left_out"],
+        "context": [text.plain(sentence) for sentence in run.record["data"]["context"]],
+        "repeats": run.repeats,
+        "efficiency": efficiency(run),
+        "matrix": confusion.matrix(counts, names),
+        "pairs": confusion.pairs(counts, names),
+        "per_class": results.per_class(run),
+        "class_columns": CLASS_COLUMNS,
+        "class_names": names,
+        "class_count": len(names),
+        "notes": [] if row is None else [text.plain(note) for note in row["notes"]],
+        "overall": results.overall(run),
+        "mistakes": mistakes,
+        "suspects": _suspects(run),
+        "suspects_total": len(run.suspects),
+        "samples": samples,
+        "curves": learning_curves(run),
+        "model": model_summary(run.folder / "model"),
+        "decisions": data_section.decisions(run.table),
+        "duplicates": duplicates,
+        "protocol": repeat.protocol(run),
+        "spread": results.spread(run),
+        "repeat": repeat.facts(run),
+        "paths": paths,
+        "not_embedded": len(paths) - len(images),
+        "embedded": {
+            "images": images,
+            "paths": {str(row): path for row, path in paths.items()},
+            "classes": names,
+            "cells": {
+                f"{label}-{predicted}": {
+                    "count": counts[label][predicted],
+                    "images": [[image, p] for image, _, _, p in entries],
+                }
+                for (label, predicted), entries in shown.items()
+            },
+        },
+    }
+    return _environment().get_template("report.html").render(
+        **values, sections=_sections(values), style=_asset("report.css"), script=_asset("report.js")
+    )
+
+
+def _listed(
+    cells: dict[tuple[int, int], list[confusion.Entry]], counts: list[list[int]]
+) -> dict[tuple[int, int], list[confusion.Entry]]:
+    """The cells whose images the page can show: all of them, unless there are very many."""
+    ranked = sorted(cells, key=lambda key: (key[0] == key[1], -counts[key[0]][key[1]], key))
+    return {key: cells[key] for key in ranked[:MOST_CELLS]}
+
+
+def _suspects(run: RunFolder) -> list[dict[str, str]]:
+    first = run.suspects.head(SUSPECTS)
+    return [
+        {
+            "path": text.plain(row.path),
+            "label": text.plain(row.label),
+            "proposed": text.plain(row.proposed),
+            "score": f"{row.score:.3f}",
+        }
+        for row in first.itertuples()
+    ]
+
+
+def _sections(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Anchor and name of every section that is on the page, for the bar at the top."""
+    every = (
+        ("result", "Result", True),
+        ("leaderboard", "Leaderboard", True),
+        ("labels", "Labels", values["efficiency"]),
+        ("confusion", "Confusion", values["matrix"] or values["pairs"]),
+        ("classes", "Classes", values["per_class"]),
+        ("mistakes", "Mistakes", values["mistakes"] is not None),
+        ("images", "Images", True),
+        ("curves", "Curves", values["curves"]),
+        ("model", "Model", values["model"]),
+        ("files", "Files", True),
+        ("protocol", "Protocol", True),
+        ("repeat", "Repeat", True),
+    )
+    return [(anchor, name) for anchor, name, there in every if there]
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("labelwise", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {
+        "count": text.count,
+        "percent": text.percent,
+        "labels_name": text.labels_name,
+    }
+    return environment
+
+
+@cache
+def _asset(name: str) -> Markup:
+    """A file beside this one, as it is: our own style and script are no data."""
+    return Markup((Path(__file__).parent / name).read_text("utf-8"))  # noqa: S704

@@ -33,6 +33,11 @@ class Album:
         """Ask for the thumbnails of some table rows; those asked for first go first."""
         self._wanted.update(dict.fromkeys(int(row) for row in rows))
 
+    @property
+    def rows(self) -> list[int]:
+        """What was asked for, in this order."""
+        return list(self._wanted)
+
     def embed(self) -> dict[str, str]:
         """Data URI by row number (as text, for JSON), for as many images as the limits allow."""
         rows = self._affordable()

@@ -1,0 +1,77 @@
+"""How to repeat the run: the call, the settings, versions and the machine."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from labelwise.report import text
+from labelwise.report.run_folder import RunFolder
+
+
+def facts(run: RunFolder) -> dict[str, Any]:
+    """Everything in run.json that repeats the run, as shown."""
+    record = run.record
+    machine = record["machine"]
+    return {
+        "command": text.plain(_command(record)),
+        "settings": [text.field(name, value) for name, value in record["settings"].items()],
+        "versions": list(record["versions"].items()),
+        "machine": [
+            ("system", text.plain(machine["system"])),
+            ("cores", text.count(machine["cores"])),
+            ("memory", text.size(machine["memory_bytes"])),
+        ],
+        "data": [
+            ("data", text.plain(record["data"]["name"])),
+            ("label column", text.plain(record["data"]["target"] or "only one")),
+            ("images", text.count(record["data"]["images"])),
+            ("labeled", text.count(record["data"]["labeled"])),
+            ("fingerprint", text.plain(record["data"]["fingerprint"])),
+        ],
+        "started": text.plain(record["started"]),
+        "seconds": text.seconds(record.get("seconds")),
+    }
+
+
+def _command(record: Mapping[str, Any]) -> str:
+    """The command line as it was given, or the call in Python that does the same."""
+    if record["command"]:
+        return shlex.join(map(str, record["command"]))
+    given = {
+        name: value
+        for name, value in record["settings"].items()
+        if value is not None and value != [] and name != "set"
+    }
+    settings = record["settings"].get("set")
+    arguments = given | ({"set": settings} if settings else {})
+    lines = "".join(f"    {name}={value!r},\n" for name, value in arguments.items())
+    source = record["data"]["source"]
+    return (
+        "import labelwise as lw\n\n"
+        f"lw.compare(\n    {source!r},\n    out='another-folder',\n{lines})"
+    )
+
+
+def protocol(run: RunFolder) -> list[tuple[str, str]]:
+    """Who learned, who decided, who judged, in a few facts."""
+    record = run.record
+    settings = record["settings"]
+    folds = record["folds"]
+    table = run.table
+    test = int(((table["split"] == "test") & table["label"].notna()).sum())
+    judged = (
+        f"{folds} folds, stratified by class, duplicates and groups kept together"
+        if folds > 1
+        else "one held-out part"
+    )
+    return [
+        ("held-out numbers", judged),
+        ("repeats", text.count(run.repeats)),
+        ("numbers of labels", ", ".join(text.labels_name(name) for name in run.label_counts)),
+        ("validation", "20 % of each train part, for early stopping; none below 5 labels per class"),
+        ("test part", text.counted(test, "image") if test else "none"),
+        ("seed", text.count(settings["seed"])),
+        ("compared by", settings["metric"].replace("_", " ")),
+    ]

@@ -1,0 +1,85 @@
+"""The probe: strength and temperature chosen inside, embeddings computed once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize_scalar
+
+from labelwise import features
+from labelwise.errors import OptionError
+from labelwise.recipe.base import Context, Task
+from labelwise.recipe.probe import FEW_STRENGTH, STRENGTHS, Probe, best_temperature
+from tests.tasks import grating_data, task_from
+
+
+@pytest.fixture
+def data(tmp_path):
+    return grating_data(tmp_path, per_class=20)
+
+
+def test_the_best_temperature_is_the_minimum_of_the_log_loss():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(400, 3))
+    labels = np.array([rng.choice(3, p=np.exp(row) / np.exp(row).sum()) for row in logits])
+    sharp = torch.tensor(logits * 4, dtype=torch.float32)  # four times too sure
+
+    def loss(log_t):
+        logp = torch.log_softmax(sharp / np.exp(log_t), 1)
+        return -float(logp[np.arange(400), labels].mean())
+
+    exact = minimize_scalar(loss, bounds=(-2, 4), method="bounded")
+    temperature, found = best_temperature(sharp, torch.tensor(labels))
+    assert found == pytest.approx(exact.fun, abs=1e-3)
+    assert temperature == pytest.approx(np.exp(exact.x), rel=0.13)
+
+
+def test_strength_and_temperature_are_those_with_the_lowest_inner_loss(data):
+    fitted = Probe(image_size=32).fit(task_from(data), Context())
+    losses = [record["validation_loss"] for record in fitted.history]
+    assert [record["strength"] for record in fitted.history] == list(STRENGTHS)
+    assert fitted.chosen["strength"] == STRENGTHS[int(np.argmin(losses))]
+
+
+def test_below_five_labels_per_class_the_strength_is_fixed_by_rule(data):
+    rows = np.concatenate([np.flatnonzero(data.labels == k)[:3] for k in range(3)])
+    task = Task(data.images(rows), data.labels[rows], data.class_names)
+    fitted = Probe(image_size=32).fit(task, Context())
+    assert fitted.chosen == {"strength": FEW_STRENGTH, "temperature": 1.0}
+    assert fitted.history == []
+
+
+def test_no_image_is_embedded_twice(data, monkeypatch):
+    """However many recipes, folds and numbers of labels use it."""
+    seen = []
+    original = features.prepared
+    monkeypatch.setattr(
+        features, "prepared", lambda images, *a, **k: seen.extend(images.rows) or original(images, *a, **k)
+    )
+    recipe, task = Probe(image_size=40), task_from(data)
+    model = recipe.fit(task, Context()).model
+    model.predict_proba(data.images(data.usable))
+    list(recipe.fit_many([task, task], Context(seed=3)))
+    assert sorted(seen) == sorted(data.usable)
+
+
+def test_the_frozen_network_is_not_changed_by_fitting(data):
+    fitted = Probe(image_size=32).fit(task_from(data), Context())
+    before = {k: v.clone() for k, v in fitted.model.network.body.state_dict().items()}
+    Probe(image_size=32).fit(task_from(data), Context(seed=5))
+    for name, value in fitted.model.network.body.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert not any(p.requires_grad for p in fitted.model.network.body.parameters())
+
+
+def test_small_images_are_enlarged_less_than_the_backbone_was_trained_with(data):
+    from labelwise.backbones import find_backbone
+
+    assert Probe()._input(data.images(data.usable), find_backbone("efficientnet-lite0")).width == 128
+
+
+@pytest.mark.parametrize("fields", [{"strength": 0.0}, {"strength": -1.0}, {"image_size": 3}])
+def test_senseless_fields_are_refused(fields):
+    with pytest.raises(OptionError):
+        Probe(**fields)
