@@ -18,6 +18,8 @@ import typer
 from labelwise import __version__
 from labelwise.errors import LabelwiseError
 
+INTERRUPTED = 130  # the status that typer makes of Ctrl-C
+
 app = typer.Typer(
     name="labelwise",
     help="From a folder of images, few of them labeled, to the best classifier those labels can "
@@ -344,12 +346,13 @@ def main() -> None:
     except LabelwiseError as error:
         print(f"labelwise: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        print(
-            "labelwise: interrupted; what was finished is kept (continue with --resume)",
-            file=sys.stderr,
-        )
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            print(
+                "labelwise: interrupted; what was finished is kept (a run goes on with --resume)",
+                file=sys.stderr,
+            )
+        raise
     except BrokenPipeError:  # `labelwise ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

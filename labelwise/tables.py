@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -24,7 +25,7 @@ FORMATS = ("table", "csv", "json", "parquet")
 def leaderboard_table(results: Mapping[str, Any]) -> RenderableType:
     """The rows of leaderboard.json with the metric the run compares by."""
     metric = results["metric"]
-    table = Table(title=None, pad_edge=False)
+    table = _table()
     label = METRICS[metric].label
     for column in ("variant", "labels", label, "95 % interval", "train", "test", "s per fit", ""):
         table.add_column(Text(column), justify="left" if column in ("variant", "") else "right")
@@ -56,13 +57,13 @@ def leaderboard_table(results: Mapping[str, Any]) -> RenderableType:
 
 def judgement_table(judged: Judgement) -> RenderableType:
     """Metrics and per-class recall of `evaluate`."""
-    table = Table(pad_edge=False)
+    table = _table()
     for column in ("metric", "value", "95 % interval"):
         table.add_column(column, justify="left" if column == "metric" else "right")
     values = judged.evaluation.to_json()
     for name, value in values["metrics"].items():
         table.add_row(METRICS[name].label, number(name, value["value"]), interval(name, value))
-    classes = Table(pad_edge=False)
+    classes = _table()
     for column in ("class", "images", "precision", "recall", "F1"):
         classes.add_column(column, justify="left" if column == "class" else "right")
     for result in values["per_class"]:
@@ -77,7 +78,7 @@ def judgement_table(judged: Judgement) -> RenderableType:
 def recipes_table(found: list[dict[str, Any]]) -> RenderableType:
     """What `recipes` returns: a list, or one recipe with its fields."""
     if "fields" not in found[0]:
-        table = Table(pad_edge=False)
+        table = _table()
         for column in ("recipe", "regime", "uses unlabeled"):
             table.add_column(column)
         for recipe in found:
@@ -86,7 +87,7 @@ def recipes_table(found: list[dict[str, Any]]) -> RenderableType:
             )
         return Group(table, Text("One of them: labelwise recipes NAME"))
     (recipe,) = found
-    table = Table(pad_edge=False)
+    table = _table()
     for column in ("field", "default", "meaning"):
         table.add_column(column, overflow="fold")
     for item in recipe["fields"]:
@@ -101,7 +102,7 @@ def recipes_table(found: list[dict[str, Any]]) -> RenderableType:
 
 def doctor_table(found: Mapping[str, Any]) -> RenderableType:
     """What `doctor` found, a line each."""
-    table = Table(pad_edge=False, show_header=False)
+    table = _table(show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
     for name, value in found.items():
@@ -153,12 +154,16 @@ def interval(metric: str, value: Mapping[str, float | None] | None) -> str:
     return f"{low.removesuffix(' %')} to {high}"
 
 
+def _table(**options: Any) -> Table:
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, **options)
+
+
 def _aligned(answers: pd.DataFrame) -> str:
     from io import StringIO
 
     from rich.console import Console
 
-    table = Table(pad_edge=False)
+    table = _table()
     for column in ("path", "label", "probability", "status"):
         table.add_column(column, overflow="fold")
     for row in answers.to_dict("records"):

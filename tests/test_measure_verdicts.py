@@ -71,7 +71,9 @@ def test_accuracy_pairs_hold_mcnemars_p_corrected_by_holm():
         raw.append(reference_mcnemar(table, exact=True).pvalue)
         assert pair.difference == pytest.approx(a.mean() - b.mean())
         assert pair.low < pair.difference < pair.high
-    assert [pair.p for pair in pairs] == pytest.approx(multipletests(raw, method="holm")[1])
+    # The third question, x against z, has at best p = 1 behind these two.
+    corrected = multipletests([*raw, 1.0], method="holm")[1][:2]
+    assert [pair.p for pair in pairs] == pytest.approx(corrected)
 
 
 def test_the_interval_of_a_difference_equals_scipys_paired_bca():

@@ -268,12 +268,17 @@ def _search(
     loss: torch.Tensor,
     slope: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Backtracking to sufficient decrease (Armijo, 1e-4); length 0 where rounding allows none."""
+    """Backtracking to sufficient decrease (Armijo, 1e-4); length 0 where rounding allows none.
+
+    Near the solution the decrease is smaller than the rounding of the loss, and only the gradient
+    still tells a good step; there every step passes (Hager and Zhang 2005, approximate Wolfe).
+    """
     length = torch.ones_like(loss)
+    rounding = 4 * torch.finfo(loss.dtype).eps * loss.abs()
     for _ in range(25):
         step = length[:, None, None]
         tried = work.loss(logits + step * along, theta + step * direction)
-        fine = tried <= loss + 1e-4 * length * slope
+        fine = tried <= loss + 1e-4 * length * slope + rounding
         if fine.all():
             return length, tried
         length = torch.where(fine, length, length / 2)

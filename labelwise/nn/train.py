@@ -84,10 +84,17 @@ def train(
         number of the epoch whose weights the network has, from 1.
 
     Raises:
-        TrainingError: the loss is not a number; names the epoch and the learning rate.
+        TrainingError: the loss is not a number (names the epoch and the learning rate), or there
+            are too few images to learn from.
     """
     if not len(examples):
         raise TrainingError("There is no labeled image to learn from in this train part.")
+    normalizes = any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in network.modules())
+    if normalizes and min(len(examples), schedule.batch) == 1:
+        raise TrainingError(
+            "Batch norm cannot learn from one image at a time. Use more labels, or a larger batch "
+            "(--set NAME.batch=...)."
+        )
     classes = cast_head(network).out_features
     optimizer = schedule.make(network)
     device = network.mean.device

@@ -26,7 +26,7 @@ from labelwise.recipe.base import Context, Cost, Fitted, Recipe, Task, option
 Scale = Literal["unit", "standard"]
 
 MOST_EPOCHS = 30  # planned for where the number was left open
-POSITIVE = ("lr", "batch", "epochs", "image_size")  # fields that must not be 0
+POSITIVE = ("lr", "batch", "epochs")  # fields that must not be 0
 
 
 def course(optimizer: str, lr: float, batch: int, epochs: int) -> dict[str, Any]:
@@ -79,6 +79,8 @@ class FromScratch(Recipe):
                 continue
             if not 0 <= value < math.inf or (value == 0 and item.name in POSITIVE):
                 raise OptionError(f"{self.name}({item.name}={value}): must be positive.")
+        if self.image_size is not None and not 4 <= self.image_size <= 2048:
+            raise OptionError(f"{self.name}(image_size={self.image_size}): must be from 4 to 2048.")
 
     @property
     @abstractmethod

@@ -11,8 +11,9 @@ from labelwise.report import text
 if TYPE_CHECKING:
     from torch import nn
 
-    from labelwise.model import Model
+    from labelwise.nn.network import Network
 
+MOST_LAYERS = 40  # listed one by one; above that the network's blocks are
 MOST_PARTS = 60  # lines of the table
 
 
@@ -25,11 +26,10 @@ def model_summary(folder: Path) -> dict[str, Any] | None:
     except (LabelwiseError, OSError):
         return None
     frozen = model.architecture["kind"] == "timm"  # only the head was trained
-    parts = _parts(model, frozen)
-    counts = {
-        "trained": sum(part["trained"] for part in parts),
-        "frozen": sum(part["frozen"] for part in parts),
-    }
+    parts = parts_of(model.network, model.preprocessing.shape, frozen=frozen)
+    # Counted from the network, not from the table: a shared or a bare parameter counts once.
+    body, head = _size(model.network.body), _size(model.network) - _size(model.network.body)
+    counts = {"trained": head if frozen else head + body, "frozen": body if frozen else 0}
     side = model.preprocessing
     return {
         "recipe": [
@@ -39,8 +39,6 @@ def model_summary(folder: Path) -> dict[str, Any] | None:
         "parts": parts[:MOST_PARTS],
         "left_out": max(len(parts) - MOST_PARTS, 0),
         **counts,
-        "total": counts["trained"] + counts["frozen"],
-        "body": model.architecture.get("layers") or model.architecture.get("name"),
         "input": f"{side.width} × {side.height} pixels, {side.color}, {_resized(side.resize)}",
         "backbone": model.facts.get("backbone"),
         "bytes": text.size((folder / "weights.safetensors").stat().st_size),
@@ -55,11 +53,13 @@ def _resized(how: str) -> str:
     }.get(how, how)
 
 
-def _parts(model: Model, frozen: bool) -> list[dict[str, Any]]:
+def parts_of(
+    network: Network, shape: tuple[int, int, int], *, frozen: bool
+) -> list[dict[str, Any]]:
     """One line per layer of a small net, per stage of a large one, in the order of the forward."""
     import torch
 
-    chosen = _chosen(model.network)
+    chosen = _chosen(network)
     shapes: dict[str, tuple[int, ...]] = {}
     order: list[str] = []
 
@@ -75,9 +75,8 @@ def _parts(model: Model, frozen: bool) -> list[dict[str, Any]]:
     hooks = [module.register_forward_hook(hook(name)) for name, module in chosen.items()]
     try:
         with torch.inference_mode():
-            network = model.network.eval()
-            blank = torch.zeros((1, *model.preprocessing.shape), dtype=torch.uint8)
-            network(blank.to(network.mean.device))
+            blank = torch.zeros((1, *shape), dtype=torch.uint8)
+            network.eval()(blank.to(network.mean.device))
     finally:
         for handle in hooks:
             handle.remove()
@@ -88,24 +87,31 @@ def _parts(model: Model, frozen: bool) -> list[dict[str, Any]]:
 
 def _chosen(network: nn.Module) -> dict[str, nn.Module]:
     """The modules to list: every layer, or top-level blocks where there are too many layers."""
-    leaves = {n: m for n, m in network.named_modules() if n and not next(m.children(), None)}
-    if len(leaves) <= 40:
-        return leaves
+    from torch import nn
+
+    # An empty container is falsy, so the test for children has to be `is None`.
+    leaves = {n: m for n, m in network.named_modules() if n and next(m.children(), None) is None}
+    if len(leaves) <= MOST_LAYERS:
+        return {n: m for n, m in leaves.items() if not isinstance(m, nn.Sequential)}
     found: dict[str, nn.Module] = {}
-    for name, module in network.named_modules():
-        depth = name.count(".")
-        inside = any(name.startswith(f"{above}.") for above in found)
-        large = len(list(module.children())) > 1 and depth < 3
-        if not name or inside or (large and name.split(".")[0] == "body"):
-            continue
-        found[name] = module
-    return found
+    body = network.get_submodule("body")
+    while len(children := list(body.named_children())) == 1:  # a wrapper around the real network
+        body = children[0][1]
+    whole = _size(body)
+    for name, module in body.named_children():
+        inside = list(module.named_children())
+        # Most of the network in one container: its blocks are the stages.
+        if len(inside) > 1 and _size(module) > whole / 2:
+            found |= {f"body.{name}.{part}": block for part, block in inside}
+        else:
+            found[f"body.{name}"] = module
+    return found | {"head": network.get_submodule("head")}
 
 
 def _part(name: str, module: nn.Module, shape: tuple[int, ...], frozen: bool) -> dict[str, Any]:
     parameters = _size(module)
     body = name.startswith("body")
-    name = name.removeprefix("body.").removeprefix("net.")
+    name = name.removeprefix("body.")
     return {
         "name": name,
         "what": _described(module),
@@ -122,17 +128,26 @@ def _size(module: nn.Module) -> int:
 def _described(module: nn.Module) -> str:
     """A layer in a few words: Conv2d 1 to 16, 3×3, stride 2."""
     kind = type(module).__name__.lstrip("_")
-    inside = sum(1 for part in module.modules() if not next(part.children(), None))
-    if inside > 1:
-        return f"{kind}, {text.counted(inside, 'layer')}"
+    children = len(list(module.children()))
+    if kind in ("Sequential", "ModuleList") and children:
+        return text.counted(children, "block")
+    weights = sum(parameter.ndim > 1 for parameter in module.parameters())
+    if children and weights:
+        return f"{kind}, {text.counted(weights, 'weight layer')}"
     words = []
     if hasattr(module, "in_channels") and hasattr(module, "out_channels"):
         words.append(f"{module.in_channels} to {module.out_channels}")
     elif hasattr(module, "in_features") and hasattr(module, "out_features"):
         words.append(f"{module.in_features} to {module.out_features}")
-    for attribute, before, usual in (("kernel_size", "", 0), ("stride", "stride ", 1)):
-        found = getattr(module, attribute, usual)
-        sizes = found if isinstance(found, tuple) else (found, found)
-        if all(isinstance(size, int) for size in sizes) and set(sizes) != {usual}:
-            words.append(before + "×".join(map(str, sizes)))
+    if kernel := _sizes(module, "kernel_size"):
+        words.append("×".join(map(str, kernel)))
+    if set(stride := _sizes(module, "stride")) - {1}:
+        words.append("stride " + "×".join(map(str, dict.fromkeys(stride))))
     return f"{kind} {', '.join(words)}".strip()
+
+
+def _sizes(module: nn.Module, name: str) -> tuple[int, ...]:
+    """A window's size or stride in both directions; empty for layers without."""
+    found = getattr(module, name, ())
+    sizes = found if isinstance(found, tuple) else (found, found)
+    return tuple(size for size in sizes if isinstance(size, int))

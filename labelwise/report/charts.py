@@ -24,7 +24,9 @@ def interval_scale(rows: Sequence[Mapping[str, Any]], metric: str) -> Scale | No
     for row in rows:
         for part in (row["metrics"], row["test"]):
             number = (part or {}).get(metric) or {}
-            values += [number[key] for key in ("value", "low", "high") if number.get(key) is not None]
+            values += [
+                number[key] for key in ("value", "low", "high") if number.get(key) is not None
+            ]
         train = (row["train"] or {}).get(metric)
         values += [] if train is None else [train]
     if not values:
@@ -133,9 +135,7 @@ def chart(
     for tick in y.ticks:
         at = y(tick)
         parts.append(element("line", x1=left, x2=width - right, y1=at, y2=at, class_="grid"))
-        parts.append(
-            element("text", short(factor * tick), x=left - 6, y=at + 4, class_="tick end")
-        )
+        parts.append(element("text", short(factor * tick), x=left - 6, y=at + 4, class_="tick end"))
     for tick in x_ticks or _x_ticks(x, xs):
         label = short(tick)
         parts.append(
@@ -153,6 +153,13 @@ def _x_ticks(scale: Scale, xs: Sequence[float]) -> list[float]:
     ticks = scale.ticks
     whole = all(float(value).is_integer() for value in xs)
     return [tick for tick in ticks if float(tick).is_integer()] if whole else ticks
+
+
+def _capped(x: float, y: Scale, limits: tuple[float, float]) -> str:
+    """A vertical whisker with a short stroke at either end."""
+    low, high = y(limits[0]), y(limits[1])
+    ends = (path([(x - 4, at), (x + 4, at)]) for at in (low, high))
+    return path([(x, low), (x, high)]) + "".join(ends)
 
 
 def _drawn(line: Line, x: Scale, y: Scale, factor: float) -> list[Markup]:
@@ -173,13 +180,12 @@ def _drawn(line: Line, x: Scale, y: Scale, factor: float) -> list[Markup]:
         unit = " %" if factor == 100 else ""
         title = f"{line.name}: {short(factor * b)}{unit} at {short(a)}"
         if limits is not None:
-            ends = [(x(a), y(limits[0])), (x(a), y(limits[1]))]
-            parts.append(element("path", d=path(ends), class_=f"whisker {colour}"))
+            parts.append(element("path", d=_capped(x(a), y, limits), class_=f"whisker {colour}"))
             title += f" ({short(factor * limits[0])} to {short(factor * limits[1])})"
         parts.append(
             element(
                 "circle", element("title", title), cx=x(a), cy=y(b),
-                r=4.0 if line.intervals else 2.5, class_=f"dot {colour}",
+                r=3.5 if line.intervals else 2.5, class_=f"dot {colour}",
             )
         )  # fmt: skip
     return parts

@@ -29,7 +29,7 @@ def cells(found: Predictions) -> dict[tuple[int, int], list[Entry]]:
         entries = result.setdefault((label, predicted), [])
         if len(entries) < PER_CELL and (image, predicted) not in seen:
             seen.add((image, predicted))
-            entries.append((image, label, predicted, round(float(confidence[row]), 4)))
+            entries.append((image, label, predicted, round(float(confidence[row]), 6)))
     return result
 
 
@@ -65,11 +65,16 @@ def matrix(counts: list[list[int]], names: tuple[str, ...]) -> dict[str, Any] | 
         {"name": plain(name), "total": sum(row[k] for row in counts)}
         for k, name in enumerate(names)
     ]
-    return {"rows": rows, "columns": columns, "size": _size(len(names))}
+    return {"rows": rows, "columns": columns, "size": _size(names)}
 
 
-def _size(classes: int) -> str:
-    return "roomy" if classes <= 12 else "small" if classes <= 30 else "tiny"
+def _size(names: tuple[str, ...]) -> str:
+    """Style classes: how large the cells are, and whether the names above them are turned."""
+    longest, classes = max(map(len, names)), len(names)
+    for size, most, room in (("large", 6, 0), ("medium", 12, 6), ("small", 30, 3)):
+        if classes <= most:
+            return f"{size} turned" if longest > room and size != "large" else size
+    return "tiny turned"
 
 
 def pairs(counts: list[list[int]], names: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -104,7 +109,7 @@ def mistakes(found: Predictions) -> list[Entry]:
         image = int(found.ids[row])
         if image not in best:
             label, predicted = int(found.labels[row]), int(found.predicted[row])
-            best[image] = (image, label, predicted, round(float(confidence[row]), 4))
+            best[image] = (image, label, predicted, round(float(confidence[row]), 6))
         if len(best) == GALLERY:
             break
     return list(best.values())

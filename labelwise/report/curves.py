@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,7 @@ def efficiency(run: RunFolder) -> dict[str, Any] | None:
         lines,
         x_label="labels learned from (logarithmic)",
         x_log=True,
-        x_ticks=[xs[0], *(b for a, b in zip(xs, xs[1:], strict=False) if b > 1.15 * a)],
+        x_ticks=[xs[0], *(b for a, b in pairwise(xs) if b > 1.15 * a)],
         percent=metric.is_fraction,
         limits=(metric.low, metric.high),
         size=(520.0, 300.0),

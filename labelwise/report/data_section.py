@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from labelwise.data.dataset import SET_ASIDE, UNLABELED, Dataset
+from labelwise.report.text import path as shown_path
 from labelwise.report.text import plain
 
 CLASSES_SHOWN = 40  # classes with a sample
-SAMPLE = 240  # images in all samples, at most
-PER_CLASS = 8
+PER_CLASS = 8  # images of a class in the sample; twice as many if there are few classes
+FEW_CLASSES = 12
 LISTED = 200  # files set aside
 REASONS = 30
 GROUPS, PER_GROUP = 8, 6  # duplicates with thumbnails
@@ -23,7 +25,7 @@ def samples(dataset: Dataset, seed: int) -> list[dict[str, Any]]:
     """A few images of every class, drawn by seed; of unlabeled ones as well."""
     usable, labels = dataset.usable, dataset.labels
     names = dataset.class_names[:CLASSES_SHOWN]
-    each = max(1, min(PER_CLASS, SAMPLE // max(len(names), 1)))
+    each = PER_CLASS * (2 if len(names) <= FEW_CLASSES else 1)
     rng = np.random.default_rng([seed, 6])
     result = []
     for label, name in [*enumerate(names), (UNLABELED, "without a label")]:
@@ -45,20 +47,18 @@ def samples(dataset: Dataset, seed: int) -> list[dict[str, Any]]:
 def decisions(table: pd.DataFrame) -> dict[str, Any]:
     """How many files were used, converted, set aside, and why; the list of those set aside."""
     reasons = table["reason"].astype(object).where(table["reason"].notna(), "")
-    counts = pd.DataFrame({"decision": table["decision"].astype(str), "reason": reasons})
-    grouped = counts.groupby(["decision", "reason"], sort=True).size().sort_values(ascending=False)
+    grouped = Counter(zip(table["decision"].astype(str), reasons, strict=True))
+    ranked = sorted(grouped.items(), key=lambda item: (-item[1], item[0]))
     aside = table[table["decision"] == SET_ASIDE]
     return {
         "counts": [
-            {"decision": plain(decision), "reason": plain(reason), "n": int(n)}
-            for (decision, reason), n in list(grouped.items())[:REASONS]  # type: ignore[misc]
+            {"decision": plain(decision), "reason": plain(reason), "n": n}
+            for (decision, reason), n in ranked[:REASONS]
         ],
         "more": max(len(grouped) - REASONS, 0),
         "aside": [
-            {"path": plain(path), "reason": plain(reason)}
-            for path, reason in zip(
-                aside["path"][:LISTED], aside["reason"][:LISTED], strict=True
-            )
+            {"path": shown_path(path), "reason": plain(reason)}
+            for path, reason in zip(aside["path"][:LISTED], aside["reason"][:LISTED], strict=True)
         ],
         "aside_total": len(aside),
         "total": len(table),

@@ -15,7 +15,7 @@ def facts(run: RunFolder) -> dict[str, Any]:
     record = run.record
     machine = record["machine"]
     return {
-        "command": text.plain(_command(record)),
+        "command": _command(record),
         "settings": [text.field(name, value) for name, value in record["settings"].items()],
         "versions": list(record["versions"].items()),
         "machine": [
@@ -30,7 +30,7 @@ def facts(run: RunFolder) -> dict[str, Any]:
             ("labeled", text.count(record["data"]["labeled"])),
             ("fingerprint", text.plain(record["data"]["fingerprint"])),
         ],
-        "started": text.plain(record["started"]),
+        "started": text.moment(record["started"]),
         "seconds": text.seconds(record.get("seconds")),
     }
 
@@ -38,7 +38,7 @@ def facts(run: RunFolder) -> dict[str, Any]:
 def _command(record: Mapping[str, Any]) -> str:
     """The command line as it was given, or the call in Python that does the same."""
     if record["command"]:
-        return shlex.join(map(str, record["command"]))
+        return text.plain(shlex.join(map(str, record["command"])))
     given = {
         name: value
         for name, value in record["settings"].items()
@@ -70,7 +70,11 @@ def protocol(run: RunFolder) -> list[tuple[str, str]]:
         ("held-out numbers", judged),
         ("repeats", text.count(run.repeats)),
         ("numbers of labels", ", ".join(text.labels_name(name) for name in run.label_counts)),
-        ("validation", "20 % of each train part, for early stopping; none below 5 labels per class"),
+        (
+            "decided on",
+            "20 % of each train part for early stopping, or its inner folds for strengths; below "
+            "5 labels per class nothing is held back",
+        ),
         ("test part", text.counted(test, "image") if test else "none"),
         ("seed", text.count(settings["seed"])),
         ("compared by", settings["metric"].replace("_", " ")),

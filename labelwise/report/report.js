@@ -38,7 +38,7 @@
     };
     line("given ", given);
     line("predicted ", predicted, given === predicted ? "" : "bad");
-    line("", (100 * probability).toFixed(1) + " %", "dim");
+    line("", (100 * Math.min(probability, probability < 1 ? 0.999 : 1)).toFixed(1) + " %", "dim");
     line("", data.paths[id], "path");
     figure.append(caption);
     return figure;

@@ -18,7 +18,7 @@ from labelwise.report.run_folder import RunFolder
 from labelwise.report.thumbnails import Album
 
 SUSPECTS = 50  # lines in the table of labels that look wrong
-MOST_CELLS = 2_000  # of the confusion matrix with images behind them
+MOST_CELLS, MOST_LISTED = 2_000, 6_000  # of the confusion matrix with images behind them
 
 CLASS_COLUMNS = (
     ("class", ""),
@@ -65,7 +65,7 @@ def render(run: RunFolder, dataset: Dataset) -> str:
     shown = _listed(cells, counts)
     album.add(confusion.by_importance(shown))
     images = album.embed()
-    paths = {row: text.plain(dataset.table["path"].iat[row]) for row in album.rows}
+    paths = {row: text.path(dataset.table["path"].iat[row]) for row in album.rows}
 
     values: dict[str, Any] = {
         "title": text.plain(run.record["data"]["name"]),
@@ -73,10 +73,11 @@ def render(run: RunFolder, dataset: Dataset) -> str:
         "groups": results.leaderboard(run),
         "any_test": any(row["test"] for row in run.rows),
         "left_out": run.record["plan"]["left_out"],
+        "compared": bool(run.leaderboard["pairs"]),
         "context": [text.plain(sentence) for sentence in run.record["data"]["context"]],
         "repeats": run.repeats,
         "efficiency": efficiency(run),
-        "matrix": confusion.matrix(counts, names),
+        "matrix": confusion.matrix(counts, names) if counts else None,
         "pairs": confusion.pairs(counts, names),
         "per_class": results.per_class(run),
         "class_columns": CLASS_COLUMNS,
@@ -110,9 +111,8 @@ def render(run: RunFolder, dataset: Dataset) -> str:
             },
         },
     }
-    return _environment().get_template("report.html").render(
-        **values, sections=_sections(values), style=_asset("report.css"), script=_asset("report.js")
-    )
+    values |= {"style": _asset("report.css"), "script": _asset("report.js")}
+    return _environment().get_template("report.html").render(**values, sections=_sections(values))
 
 
 def _listed(
@@ -120,14 +120,15 @@ def _listed(
 ) -> dict[tuple[int, int], list[confusion.Entry]]:
     """The cells whose images the page can show: all of them, unless there are very many."""
     ranked = sorted(cells, key=lambda key: (key[0] == key[1], -counts[key[0]][key[1]], key))
-    return {key: cells[key] for key in ranked[:MOST_CELLS]}
+    each = MOST_LISTED // max(min(len(ranked), MOST_CELLS), 1)
+    return {key: cells[key][:each] for key in ranked[:MOST_CELLS]}
 
 
 def _suspects(run: RunFolder) -> list[dict[str, str]]:
     first = run.suspects.head(SUSPECTS)
     return [
         {
-            "path": text.plain(row.path),
+            "path": text.path(row.path),
             "label": text.plain(row.label),
             "proposed": text.plain(row.proposed),
             "score": f"{row.score:.3f}",
@@ -166,6 +167,7 @@ def _environment() -> Environment:
     )
     environment.globals |= {
         "count": text.count,
+        "counted": text.counted,
         "percent": text.percent,
         "labels_name": text.labels_name,
     }
@@ -175,4 +177,4 @@ def _environment() -> Environment:
 @cache
 def _asset(name: str) -> Markup:
     """A file beside this one, as it is: our own style and script are no data."""
-    return Markup((Path(__file__).parent / name).read_text("utf-8"))  # noqa: S704
+    return Markup((Path(__file__).parent / name).read_text("utf-8"))

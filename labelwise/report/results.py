@@ -18,10 +18,10 @@ def headline(run: RunFolder) -> dict[str, Any]:
         "variant": run.leaderboard["recommended"],
         "labels": run.leaderboard["recommended_labels"],
         "several": len(run.label_counts) > 1,
-        "why": _sentence(str(run.leaderboard["why"])),
+        "why": text.plain(run.leaderboard["why"]),
         "metric": label,
         "cards": [],
-        "openings": run.openings,
+        "openings": [{**line, "time": text.moment(line["time"])} for line in run.openings],
         "warnings": [text.plain(sentence) for sentence in run.record["warnings"]],
     }
     if row is None:
@@ -31,18 +31,13 @@ def headline(run: RunFolder) -> dict[str, Any]:
     if row["test"] is not None:
         test = row["test"][metric]
         cards.append(_card(f"{label}, test", test, metric, _sealed(test["n"])))
-    elif run.leaderboard["corrected"] is not None:
+    elif run.leaderboard["corrected"] is not None and _candidates(run) > 1:
         cards.append(_corrected(run))
     train = (row["train"] or {}).get(metric)
     if train is not None:
         told = "on the images it learned from; far above the held-out number means overfitting"
         cards.append(_card(f"{label}, train", {"value": train}, metric, told))
     return result | {"cards": cards}
-
-
-def _sentence(why: str) -> str:
-    """The reason, with room for a line break where it lists names."""
-    return text.plain(why)
 
 
 def _card(name: str, number: Mapping[str, Any], metric: str, told: str) -> dict[str, str]:
@@ -74,16 +69,17 @@ def _sealed(n: int) -> str:
 
 def _corrected(run: RunFolder) -> dict[str, str]:
     number, metric = run.leaderboard["corrected"], run.metric
-    variant = run.leaderboard["corrected"]["variant"]
-    last = run.leaderboard["recommended_labels"]
-    many = sum(row["labels"] == last and row["metrics"] is not None for row in run.rows)
     told = (
-        f"what to expect of the best of {many} variants ('{variant}') after the luck of having "
-        "been chosen on the same images is taken off; there is no test part"
-        if many > 1
-        else "there is no test part, and nothing was chosen: one variant only"
+        f"what to expect of the best of {_candidates(run)} variants ('{number['variant']}') after "
+        "the luck of having been chosen on the same images is taken off; there is no test part"
     )
     return _card(f"{METRICS[metric].label}, corrected for selection", number, metric, told)
+
+
+def _candidates(run: RunFolder) -> int:
+    """Variants with a result at the number of labels that decides."""
+    last = run.leaderboard["recommended_labels"]
+    return sum(row["labels"] == last and row["metrics"] is not None for row in run.rows)
 
 
 def leaderboard(run: RunFolder) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ def element(tag: str, *children: Any, **attributes: Any) -> Markup:
         if value is not None
     )
     inside = Markup("").join(escape(_text(child)) for child in children if child is not None)
-    return Markup(f"<{tag}{shown}>{inside}</{tag}>")  # noqa: S704 - every part is escaped above
+    return Markup(f"<{tag}{shown}>{inside}</{tag}>")  # every part is escaped above
 
 
 def _text(value: Any) -> Any:
@@ -70,11 +70,13 @@ def nice_ticks(low: float, high: float, about: int = 4) -> list[float]:
     """
     if not high > low:
         return [low]
-    raw = (high - low) / about
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    last = math.floor(high / step + 1e-9)
+    power = 10.0 ** math.floor(math.log10((high - low) / about))
+    found = [_multiples(factor * power, low, high) for factor in (1, 2, 5, 10)]
+    return min(found, key=lambda ticks: abs(len(ticks) - about))
+
+
+def _multiples(step: float, low: float, high: float) -> list[float]:
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [round(number * step, 12) for number in range(first, last + 1)]
 
 

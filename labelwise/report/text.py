@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from labelwise.measure.metrics import METRICS
 
 MISSING = "–"
+LONGEST_PATH = 200  # characters
 
 Number = Mapping[str, Any]  # {value, low, high, n}, as in leaderboard.json
 
@@ -21,6 +23,12 @@ def plain(text: Any) -> str:
     hide its true ending with them) become \\n, \\udc80, \\u202e.
     """
     return "".join(_visible(char) for char in str(text))
+
+
+def path(name: Any) -> str:
+    """A file's name, its middle left out if it is very long."""
+    shown = plain(name)
+    return shown if len(shown) <= LONGEST_PATH else f"{shown[:60]}…{shown[61 - LONGEST_PATH :]}"
 
 
 def _visible(char: str) -> str:
@@ -98,6 +106,13 @@ def seconds(number: float | None) -> str:
     if number is None:
         return MISSING
     return f"{number:.2g} s" if number < 10 else clock(number)
+
+
+def moment(stamp: str) -> str:
+    """2026-11-22 13:52 UTC, from an ISO time stamp."""
+    found = datetime.fromisoformat(stamp)
+    zone = found.tzname() or ""
+    return f"{found:%Y-%m-%d %H:%M} {zone}".strip()
 
 
 def size(number: float | None) -> str:

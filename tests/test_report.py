@@ -1,0 +1,381 @@
+"""The report of a real small run: what is on it, and that no name can do harm."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from labelwise.data.dataset import Dataset
+from labelwise.data.load import load
+from labelwise.files import read_json, write_json
+from labelwise.nn.network import Network
+from labelwise.report import architecture, text, thumbnails
+from labelwise.report.architecture import model_summary
+from labelwise.report.report import write_report
+from labelwise.report.svg import nice_ticks
+from labelwise.run import Run, compare
+
+HOSTILE_CLASSES = (
+    '</script><script>alert("class")</script>',
+    "\"'><b onmouseover=alert(1)>",
+    "cat",
+)
+HOSTILE_FILES = (
+    b"<img src=x onerror=alert(1)>.png",
+    b"\"'&amp; `${alert(2)}`.png",
+    "\u202egnp.txt \u05d0.png".encode(),
+    b"no unicode \xff.png",
+    b"--><!-- new\nline.png",
+)
+SECTIONS = (
+    "result", "leaderboard", "labels", "confusion", "classes", "mistakes", "images", "curves",
+    "model", "files", "protocol", "repeat",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dataset]:
+    """Three classes that a small net tells apart, with names that try to break out of the page."""
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for label in range(3):
+        (root / f"class {label}").mkdir()
+        for number in range(24):
+            pixels = rng.integers(0, 120, (12, 12), dtype=np.uint8)
+            pixels[label * 4 : label * 4 + 4] += 100 if number % 5 else 20
+            name = b"%03d.png" % number
+            if number < len(HOSTILE_FILES):
+                name = HOSTILE_FILES[number]
+            Image.fromarray(pixels).save(os.fsencode(root / f"class {label}") + b"/" + name)
+    shutil.copy(root / "class 0" / "010.png", root / "class 1" / "copy.png")  # a conflict
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LABELWISE_CACHE", str(root.parent / "cache"))
+        found = load(root)
+        yield dataclasses.replace(found, class_names=HOSTILE_CLASSES).with_context("Fact <i>1</i>.")
+
+
+@pytest.fixture(scope="module")
+def run(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Two variants, two numbers of labels, a test part."""
+    recipes = "mlp(epochs=3), cnn(epochs=1)"
+    out = tmp_path_factory.mktemp("runs") / "run"
+    return compare(data, out=out, recipes=recipes, labels="2,10/class", folds=2, test=0.2)
+
+
+@pytest.fixture(scope="module")
+def page(run: Run) -> str:
+    """The report as text."""
+    return run.report.read_text("utf-8")
+
+
+class Page(HTMLParser):
+    """All tags with their attributes, the text outside of scripts, and the embedded data."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.scripts: list[str] = []
+        self._inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif self._inside != "style":
+            self.words.append(data)
+
+
+def test_every_section_is_there_and_reached_from_the_bar_at_the_top(page: str) -> None:
+    parsed = Page(page)
+    ids = {attributes.get("id") for _, attributes in parsed.tags}
+    links = {attributes.get("href") for tag, attributes in parsed.tags if tag == "a"}
+    assert set(SECTIONS) <= ids
+    assert {f"#{name}" for name in SECTIONS} <= links
+
+
+def test_the_number_at_the_top_is_the_leaderboards(run: Run, page: str) -> None:
+    results = run.results
+    row = next(
+        row
+        for row in results["rows"]
+        if (row["variant"], row["labels"])
+        == (results["recommended"], results["recommended_labels"])
+    )
+    number = re.search(r'class="number">([\d.]+) %<', page)
+    assert number is not None
+    assert float(number[1]) == pytest.approx(100 * row["metrics"]["accuracy"]["value"], abs=0.051)
+    assert "The test part was opened once" in page
+
+
+def test_nothing_is_loaded_from_elsewhere_and_the_page_forbids_it(page: str) -> None:
+    parsed = Page(page)
+    policy = next(a for tag, a in parsed.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert str(policy["content"]).startswith("default-src 'none';")
+    for _, attributes in parsed.tags:
+        for name in ("src", "href", "xlink:href", "action", "data", "srcset", "poster"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("#", "data:image/"))
+    assert not re.search(r"url\(|@import|https?://|[\"'(]//", page)
+    assert {tag for tag, _ in parsed.tags}.isdisjoint({"link", "iframe", "object", "base"})
+
+
+def test_no_name_becomes_markup(page: str) -> None:
+    parsed = Page(page)
+    assert [tag for tag, _ in parsed.tags].count("script") == 2
+    for tag, attributes in parsed.tags:
+        assert not [name for name in attributes if name.startswith("on")]
+        assert (tag, attributes.get("src")) != ("img", "x")
+    words = " ".join(parsed.words)
+    assert HOSTILE_CLASSES[0] in words  # shown, as text
+    assert "Fact <i>1</i>." in words
+    assert "\u202e" not in page  # would turn the rest of a name around
+    paths = " ".join(json.loads(parsed.scripts[0])["paths"].values())
+    assert r"\u202egnp.txt" in paths
+    assert r"no unicode \udcff.png" in paths
+    assert "<img src=x onerror=alert(1)>.png" in paths
+
+
+def test_the_embedded_data_holds_every_shown_image_once(page: str, data: Dataset) -> None:
+    parsed = Page(page)
+    embedded = json.loads(parsed.scripts[0])
+    shown = {a["data-id"] for tag, a in parsed.tags if tag == "img"}
+    behind = {str(i) for cell in embedded["cells"].values() for i, _ in cell["images"]}
+    assert shown | behind == set(embedded["images"]) == set(embedded["paths"])
+    assert embedded["classes"] == list(HOSTILE_CLASSES)
+    assert page.count(";base64,") == len(embedded["images"])
+
+
+def test_the_cells_hold_as_many_predictions_as_the_matrix_says(run: Run, page: str) -> None:
+    embedded = json.loads(Page(page).scripts[0])
+    results = run.results
+    row = next(r for r in results["rows"] if r["labels"] == results["recommended_labels"])
+    matrix = np.zeros((3, 3), dtype=int)
+    for key, cell in embedded["cells"].items():
+        label, predicted = map(int, key.split("-"))
+        matrix[label, predicted] = cell["count"]
+        assert 0 < len(cell["images"]) <= 12
+    rows = {r["variant"]: r["confusion"] for r in results["rows"] if r["labels"] == row["labels"]}
+    assert matrix.tolist() == rows[results["recommended"]]
+
+
+def test_duplicates_with_different_labels_are_shown(page: str) -> None:
+    assert "different labels" in " ".join(Page(page).words)
+
+
+def test_a_file_that_was_set_aside_is_listed_with_its_reason(
+    run: Run, data: Dataset, tmp_path: Path
+) -> None:
+    again = shutil.copytree(run.folder, tmp_path / "run")
+    table = pd.read_parquet(again / "data.parquet")
+    aside = {"path": "<b onclick=x>.png", "decision": "set aside", "reason": "truncated <at> 7"}
+    table.loc[len(table)] = {"id": len(table), **aside}
+    table.to_parquet(again / "data.parquet")
+    words = " ".join(" ".join(Page(write_report(again, data).read_text("utf-8")).words).split())
+    assert "Set aside: 1 file" in words
+    assert "<b onclick=x>.png truncated <at> 7" in words
+
+
+def test_the_same_run_gives_the_same_page(run: Run, data: Dataset, tmp_path: Path) -> None:
+    again = shutil.copytree(run.folder, tmp_path / "run")
+    (again / "report.html").unlink()
+    text = write_report(again, data).read_text("utf-8")
+    # run.json is finished after the page was written; nothing on the page depends on that.
+    assert text == run.report.read_text("utf-8")
+
+
+def test_failed_and_left_out_variants_keep_their_reason(
+    run: Run, data: Dataset, tmp_path: Path
+) -> None:
+    again = shutil.copytree(run.folder, tmp_path / "run")
+    results = read_json(again / "leaderboard.json")
+    other = next(r for r in results["rows"] if r["variant"] != results["recommended"])
+    empty = {"metrics": None, "train": None, "test": None, "fit_seconds": None}
+    other |= {"status": "failed", "reason": "out of <memory>", **empty}
+    write_json(again / "leaderboard.json", results)
+    record = read_json(again / "run.json")
+    record["plan"]["left_out"] = [{"variant": "probe", "reason": "no <weights>"}]
+    write_json(again / "run.json", record)
+    words = " ".join(Page(write_report(again, data).read_text("utf-8")).words)
+    assert "out of <memory>" in words
+    assert "no <weights>" in words
+
+
+def test_a_run_without_model_history_or_test_part_still_has_a_page(
+    run: Run, data: Dataset, tmp_path: Path
+) -> None:
+    again = shutil.copytree(run.folder, tmp_path / "run")
+    shutil.rmtree(again / "model")
+    (again / "sealed.jsonl").unlink()
+    for file in again.glob("trials/*/*/history.parquet"):
+        pd.read_parquet(file).iloc[:0].to_parquet(file)
+    results = read_json(again / "leaderboard.json")
+    for row in results["rows"]:
+        row["test"] = None
+    write_json(again / "leaderboard.json", results)
+    text = write_report(again, data).read_text("utf-8")
+    assert "There is no test part." in text
+    assert "corrected for selection" in text
+
+
+def test_images_stay_within_the_limits(
+    run: Run, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = shutil.copytree(run.folder, tmp_path / "run")
+    monkeypatch.setattr(thumbnails, "MOST_IMAGES", 5)
+    embedded = json.loads(Page(write_report(again, data).read_text("utf-8")).scripts[0])
+    assert len(embedded["images"]) == 5
+    assert len(embedded["paths"]) > 5
+
+
+def test_large_images_become_small_and_tiny_ones_keep_their_pixels() -> None:
+    large = thumbnails.data_uri(np.full((600, 900, 3), 128, np.uint8))
+    tiny = thumbnails.data_uri(np.full((8, 8), 128, np.uint8))
+    assert large.startswith("data:image/jpeg;base64,")
+    assert len(large) < 4000
+    assert tiny.startswith("data:image/png;base64,")
+
+
+def test_the_parameters_add_up_to_those_of_the_network(run: Run) -> None:
+    summary = model_summary(run.folder / "model")
+    assert summary is not None
+    expected = sum(p.numel() for p in run.model.network.parameters())
+    assert summary["trained"] == expected
+    assert sum(part["trained"] for part in summary["parts"]) == expected
+    assert summary["parts"][-1]["shape"] == "3"  # logits of three classes
+
+
+def test_a_long_network_is_listed_by_its_blocks() -> None:
+    stages = [nn.Sequential(*[nn.Linear(4, 4) for _ in range(9)]) for _ in range(5)]
+    network = Network(Steps(stages), 2)
+    parts = architecture.parts_of(network, (1, 2, 2), frozen=True)
+    assert [part["name"] for part in parts] == [*(f"blocks.{k}" for k in range(5)), "head"]
+    assert [part["frozen"] for part in parts] == [9 * 20] * 5 + [0]
+    assert parts[-1]["trained"] == 10
+
+
+class Steps(nn.Module):
+    """A body whose layers lie in one container, as in large networks."""
+
+    width = 4
+
+    def __init__(self, stages: list[nn.Module]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(stages)
+        self.last = nn.Flatten()
+
+    def forward(self, images: torch.Tensor) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+        vectors = images.flatten(1)
+        for block in self.blocks:
+            vectors = block(vectors)
+        return (), vectors
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"), [(1.0, "100"), (0.99999, "99.9"), (0.5, "50.0"), (0.0, "0.0")]
+)
+def test_percent_never_rounds_to_certainty(number: float, shown: str) -> None:
+    assert text.percent(number) == shown
+
+
+def test_a_difference_is_turned_around_with_its_interval() -> None:
+    pair = {"metric": "accuracy", "difference": 0.05, "low": 0.03, "high": 0.06}
+    assert text.difference(pair, flip=True) == "−5.0 points (−6.0 to −3.0)"
+    assert text.difference(pair | {"low": None}, flip=True) == "difference undefined"
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.912, 0.985), (3.0, 3.001), (-1.0, 25000)])
+def test_ticks_are_few_and_within_the_limits(low: float, high: float) -> None:
+    ticks = nice_ticks(low, high)
+    assert 3 <= len(ticks) <= 7
+    assert low - 1e-9 <= ticks[0] < ticks[-1] <= high + 1e-9
+
+
+# In a real browser
+
+
+HOOK = """<script>
+const problems = [];
+window.alert = (text) => problems.push("alert " + text);
+window.addEventListener("error", (event) => problems.push("error " + event.message));
+window.addEventListener("securitypolicyviolation", (event) => problems.push(event.blockedURI));
+window.addEventListener("load", () => {
+  for (const entry of performance.getEntriesByType("resource"))
+    if (!entry.name.startsWith("data:")) problems.push("load " + entry.name);
+  const narrow = document.documentElement.scrollWidth > window.innerWidth;
+  if (narrow) problems.push("scrolls sideways");
+  document.documentElement.dataset.problems = JSON.stringify(problems);
+});
+</script>"""
+
+
+def in_browser(page: Path, width: int = 1280) -> str:
+    """The page's elements after its scripts ran, as Chromium sees them."""
+    binary = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    if binary is None:
+        pytest.skip("no Chromium is installed (chromium, chromium-browser, google-chrome)")
+    file, _, anchor = str(page).partition("#")
+    hooked = Path(file).with_name("hooked.html")
+    text = Path(file).read_text("utf-8")
+    hooked.write_text(text.replace("<title>", HOOK + "<title>", 1), "utf-8")
+    options = [
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        f"--user-data-dir={hooked.parent / 'profile'}", f"--window-size={width},900",
+        "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=3000", "--dump-dom",
+    ]  # fmt: skip
+    url = hooked.as_uri() + (f"#{anchor}" if anchor else "")
+    done = subprocess.run([binary, *options, url], capture_output=True, timeout=120, check=True)
+    return done.stdout.decode()
+
+
+@pytest.mark.browser
+def test_the_page_runs_without_error_or_request(run: Run) -> None:
+    dom = in_browser(run.report)
+    root = Page(dom).tags[0][1]
+    assert root["data-ready"] == "yes"
+    assert root["data-problems"] == "[]"
+    images = [a for tag, a in Page(dom).tags if tag == "img"]
+    assert images
+    assert all(str(a["src"]).startswith("data:image/") for a in images)
+
+
+@pytest.mark.browser
+def test_a_cell_opens_the_images_behind_it(run: Run, page: str) -> None:
+    embedded = json.loads(Page(page).scripts[0])
+    key, cell = next((k, c) for k, c in embedded["cells"].items() if k[0] != k[2])
+    dom = Page(in_browser(Path(f"{run.report}#cell-{key}")))
+    panel = next(a for tag, a in dom.tags if tag == "dialog")
+    assert "open" in panel
+    start = [tag for tag, _ in dom.tags].index("dialog")
+    assert sum(tag == "img" for tag, _ in dom.tags[start:]) == len(cell["images"])
+    words = "".join(dom.words)
+    assert (
+        f"given {HOSTILE_CLASSES[int(key[0])]}, predicted {HOSTILE_CLASSES[int(key[2])]}" in words
+    )
+    assert dom.tags[0][1]["data-problems"] == "[]"
