@@ -34,7 +34,9 @@ def dataset_of(
         images = [np.full((8, 8), row % 256, np.uint8) for row in range(count)]
     values = {
         "id": range(count),
-        "content": [hashlib.sha256(f"{i.shape}".encode() + i.tobytes()).hexdigest() for i in images],
+        "content": [
+            hashlib.sha256(f"{i.shape}".encode() + i.tobytes()).hexdigest() for i in images
+        ],
         "path": [f"{row}.png" for row in range(count)],
         "label": [None if label < 0 else label for label in labels],
         "split": splits or [None] * count,
@@ -45,6 +47,8 @@ def dataset_of(
         "decision": ["used"] * count,
         "reason": [None] * count,
     }
-    table = pd.DataFrame({name: pd.array(values[name], dtype=kind) for name, kind in COLUMNS.items()})
+    table = pd.DataFrame(
+        {name: pd.array(values[name], dtype=kind) for name, kind in COLUMNS.items()}
+    )
     names = tuple("abcdefghijklmnopqrstuvwxyz"[: max([1, *labels]) + 1])
     return Dataset(table, names, Arrays(images), "test data")

@@ -221,12 +221,12 @@ def test_a_same_convolution_is_that_of_scipy(kernel, stride):
     padded = np.pad(image, 10)
     # scipy centers an even window one later than its begin + size / 2.
     full = correlate(padded, weight.detach().numpy()[0, 0], mode="constant")
-    rows, columns = (
-        [10 + start + k // 2 for start in window_starts(8, k, stride)] for k in kernel
-    )
+    rows, columns = ([10 + start + k // 2 for start in window_starts(8, k, stride)] for k in kernel)
     with torch.no_grad():
         maps = stack(torch.from_numpy(image)[None, None])[0][0]
-    np.testing.assert_allclose(maps[0, 0].numpy(), full[np.ix_(rows, columns)], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        maps[0, 0].numpy(), full[np.ix_(rows, columns)], rtol=1e-4, atol=1e-6
+    )
 
 
 def test_a_pool_over_three_by_three_is_that_of_scipy():

@@ -129,8 +129,10 @@ def test_validation_does_not_move_the_weights():
     first, second = network_of("dense 6, batch norm"), network_of("dense 6, batch norm")
     fit(first, examples_of(20), examples_of(9, seed=1), epochs=3)
     fit(second, examples_of(20), epochs=3)
-    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(),
-                                                 second.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("count", [9, 17, 2])

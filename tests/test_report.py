@@ -323,59 +323,77 @@ window.alert = (text) => problems.push("alert " + text);
 window.addEventListener("error", (event) => problems.push("error " + event.message));
 window.addEventListener("securitypolicyviolation", (event) => problems.push(event.blockedURI));
 window.addEventListener("load", () => {
+  ACTION;
   for (const entry of performance.getEntriesByType("resource"))
     if (!entry.name.startsWith("data:")) problems.push("load " + entry.name);
-  const narrow = document.documentElement.scrollWidth > window.innerWidth;
-  if (narrow) problems.push("scrolls sideways");
+  if (document.documentElement.scrollWidth > innerWidth) problems.push("scrolls sideways");
   document.documentElement.dataset.problems = JSON.stringify(problems);
 });
 </script>"""
+CELL = 'document.querySelector("td.wrong[data-cell]")'
+ENTER = 'new KeyboardEvent("keydown", {key: "Enter", bubbles: true})'
 
 
-def in_browser(page: Path, width: int = 1280) -> str:
-    """The page's elements after its scripts ran, as Chromium sees them."""
-    binary = next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
+def in_browser(
+    page: Path, folder: Path, *, anchor: str = "", do: str = "", width: int = 1280
+) -> Page:
+    """The page after its scripts, and the action `do`, ran in Chromium; fails on any problem."""
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    binary = next(filter(None, map(shutil.which, names)), None)
     if binary is None:
-        pytest.skip("no Chromium is installed (chromium, chromium-browser, google-chrome)")
-    file, _, anchor = str(page).partition("#")
-    hooked = Path(file).with_name("hooked.html")
-    text = Path(file).read_text("utf-8")
-    hooked.write_text(text.replace("<title>", HOOK + "<title>", 1), "utf-8")
+        pytest.skip(f"no Chromium is installed (looked for {', '.join(names)})")
+    hooked = folder / "hooked.html"
+    hook = HOOK.replace("ACTION", do)
+    hooked.write_text(page.read_text("utf-8").replace("<title>", hook + "<title>", 1), "utf-8")
     options = [
         "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
         "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        f"--user-data-dir={hooked.parent / 'profile'}", f"--window-size={width},900",
+        f"--user-data-dir={folder / 'profile'}", f"--window-size={width},900",
         "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=3000", "--dump-dom",
     ]  # fmt: skip
-    url = hooked.as_uri() + (f"#{anchor}" if anchor else "")
+    url = hooked.as_uri() + anchor
     done = subprocess.run([binary, *options, url], capture_output=True, timeout=120, check=True)
-    return done.stdout.decode()
+    dom = Page(done.stdout.decode())
+    root = dom.tags[0][1]
+    assert root.get("data-ready") == "yes"
+    assert root.get("data-problems") == "[]"
+    return dom
 
 
 @pytest.mark.browser
-def test_the_page_runs_without_error_or_request(run: Run) -> None:
-    dom = in_browser(run.report)
-    root = Page(dom).tags[0][1]
-    assert root["data-ready"] == "yes"
-    assert root["data-problems"] == "[]"
-    images = [a for tag, a in Page(dom).tags if tag == "img"]
+@pytest.mark.parametrize("width", [1280, 500])
+def test_the_page_runs_without_error_request_or_sideways_scrolling(
+    run: Run, tmp_path: Path, width: int
+) -> None:
+    dom = in_browser(run.report, tmp_path, width=width)
+    images = [attributes for tag, attributes in dom.tags if tag == "img"]
     assert images
-    assert all(str(a["src"]).startswith("data:image/") for a in images)
+    assert all(str(attributes["src"]).startswith("data:image/") for attributes in images)
 
 
 @pytest.mark.browser
-def test_a_cell_opens_the_images_behind_it(run: Run, page: str) -> None:
-    embedded = json.loads(Page(page).scripts[0])
-    key, cell = next((k, c) for k, c in embedded["cells"].items() if k[0] != k[2])
-    dom = Page(in_browser(Path(f"{run.report}#cell-{key}")))
-    panel = next(a for tag, a in dom.tags if tag == "dialog")
+@pytest.mark.parametrize("how", ["address", f"{CELL}.click()", f"{CELL}.dispatchEvent({ENTER})"])
+def test_a_cell_opens_the_images_behind_it(run: Run, page: str, tmp_path: Path, how: str) -> None:
+    cells = [a for tag, a in Page(page).tags if tag == "td" and a.get("class") == "wrong"]
+    key = str(cells[0]["data-cell"])
+    if how == "address":
+        dom = in_browser(run.report, tmp_path, anchor=f"#cell-{key}")
+    else:
+        dom = in_browser(run.report, tmp_path, do=how)
+    place, panel = next((i, a) for i, (tag, a) in enumerate(dom.tags) if tag == "dialog")
     assert "open" in panel
-    start = [tag for tag, _ in dom.tags].index("dialog")
-    assert sum(tag == "img" for tag, _ in dom.tags[start:]) == len(cell["images"])
-    words = "".join(dom.words)
-    assert (
-        f"given {HOSTILE_CLASSES[int(key[0])]}, predicted {HOSTILE_CLASSES[int(key[2])]}" in words
-    )
-    assert dom.tags[0][1]["data-problems"] == "[]"
+    cell = json.loads(Page(page).scripts[0])["cells"][key]
+    assert sum(tag == "img" for tag, _ in dom.tags[place:]) == len(cell["images"])
+    given, predicted = (HOSTILE_CLASSES[int(label)] for label in key.split("-"))
+    assert f"given {given}, predicted {predicted}" in "".join(dom.words)
+
+
+@pytest.mark.browser
+def test_a_click_on_a_heading_sorts_the_classes(run: Run, tmp_path: Path) -> None:
+    click = 'document.querySelectorAll("table.sortable th button")[1].click()'
+    dom = in_browser(run.report, tmp_path, do=click)
+    heads = [a for tag, a in dom.tags if tag == "th" and "aria-sort" in a]
+    assert [head["aria-sort"] for head in heads] == ["ascending"]
+    rows = run.results["rows"][0]["per_class"]
+    values = [float(str(a["data-v"])) for tag, a in dom.tags if tag == "td" and "data-v" in a]
+    assert values[:: len(values) // len(rows)] == sorted(row["n"] for row in rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,11 @@ PAIRS = 10  # most frequent confusions
 Entry = tuple[int, int, int, float]  # row number, label, predicted, probability of the predicted
 
 
+def _rounded(probability: float) -> float:
+    """Six digits, rounded down: only a probability of 1 is shown as certain."""
+    return math.floor(1e6 * float(probability)) / 1e6
+
+
 def cells(found: Predictions) -> dict[tuple[int, int], list[Entry]]:
     """The images behind every (label, predicted), most confident first, each image once."""
     confidence = found.confidence
@@ -29,7 +35,7 @@ def cells(found: Predictions) -> dict[tuple[int, int], list[Entry]]:
         entries = result.setdefault((label, predicted), [])
         if len(entries) < PER_CELL and (image, predicted) not in seen:
             seen.add((image, predicted))
-            entries.append((image, label, predicted, round(float(confidence[row]), 6)))
+            entries.append((image, label, predicted, _rounded(confidence[row])))
     return result
 
 
@@ -109,7 +115,7 @@ def mistakes(found: Predictions) -> list[Entry]:
         image = int(found.ids[row])
         if image not in best:
             label, predicted = int(found.labels[row]), int(found.predicted[row])
-            best[image] = (image, label, predicted, round(float(confidence[row]), 6))
+            best[image] = (image, label, predicted, _rounded(confidence[row]))
         if len(best) == GALLERY:
             break
     return list(best.values())

@@ -71,7 +71,7 @@ def difference(pair: Mapping[str, Any], *, flip: bool) -> str:
 
 
 def percent(fraction: float) -> str:
-    """93.5; a fraction that is not quite 0 or 1 is not rounded to it."""
+    """93.5; a fraction that is not quite 1 is not rounded up to certainty."""
     text = f"{100 * fraction + 0.0:.1f}"
     if text == "100.0" and fraction < 1:
         return "99.9"
