@@ -143,6 +143,10 @@ def compare(
             record, protocol = _begun(folder, dataset, data, settings, command, made, progress)
         if record["status"] != DONE:
             _execute(folder, dataset, settings, protocol, record, made, progress)
+        if settings.save_models != "all":
+            # Only now: until the run is done, these spare a resumed one the final fits.
+            for model in (folder / "trials").glob("*/*/model"):
+                shutil.rmtree(model)
     return Run(folder)
 
 
@@ -205,9 +209,6 @@ def _execute(
     write_json(folder / RUN_FILE, record)
     write_report(folder, dataset)
     write_json(folder / RUN_FILE, {**record, "status": DONE})
-    if settings.save_models != "all":
-        for model in (folder / "trials").glob("*/*/model"):
-            shutil.rmtree(model)
     progress.end()
 
 

@@ -23,36 +23,31 @@ FORMATS = ("table", "csv", "json", "parquet")
 
 
 def leaderboard_table(results: Mapping[str, Any]) -> RenderableType:
-    """The rows of leaderboard.json with the metric the run compares by."""
+    """The rows of leaderboard.json with the metric the run compares by; the chosen one starred."""
     metric = results["metric"]
+    chosen = (results["recommended"], results["recommended_labels"])
     table = _table()
-    label = METRICS[metric].label
-    for column in ("variant", "labels", label, "95 % interval", "train", "test", "s per fit", ""):
-        table.add_column(Text(column), justify="left" if column in ("variant", "") else "right")
+    for column in ("variant", "labels", METRICS[metric].label, "95 % interval", "train", "test"):
+        table.add_column(column, justify="left" if column == "variant" else "right", no_wrap=True)
+    table.add_column("s per fit", justify="right", no_wrap=True)
+    failed = []
     for row in results["rows"]:
         value = (row["metrics"] or {}).get(metric)
         test = (row["test"] or {}).get(metric)
-        chosen = (row["variant"], row["labels"]) == (
-            results["recommended"],
-            results["recommended_labels"],
+        star = "*" if (row["variant"], row["labels"]) == chosen else " "
+        cells = (
+            f"{star} {row['variant']}",
+            row["labels"],
+            number(metric, value["value"]) if value else "failed",
+            interval(metric, value),
+            number(metric, (row["train"] or {}).get(metric)),
+            number(metric, test["value"]) if test else "",
+            "" if row["fit_seconds"] is None else f"{row['fit_seconds']:.1f}",
         )
-        note = "recommended" if chosen else (row["reason"] or "")
-        table.add_row(
-            *map(
-                Text,
-                (
-                    row["variant"],
-                    row["labels"],
-                    number(metric, value and value["value"]),
-                    interval(metric, value),
-                    number(metric, (row["train"] or {}).get(metric)),
-                    number(metric, test and test["value"]),
-                    "" if row["fit_seconds"] is None else f"{row['fit_seconds']:.1f}",
-                    note,
-                ),
-            )
-        )
-    return table
+        table.add_row(*map(Text, cells))
+        if row["reason"]:
+            failed.append(Text(f"{row['variant']}, {row['labels']} labels: {row['reason']}"))
+    return Group(table, *failed)
 
 
 def judgement_table(judged: Judgement) -> RenderableType:

@@ -74,7 +74,9 @@ def test_pixels_are_normalized_as_the_weights_were_trained_with(shared_data):
     def right(mean, std):
         changed = dataclasses.replace(backbone, mean=mean, std=std)
         with torch.inference_mode():
-            found = torch.cat([net(normalized(part, changed)).argmax(1) for part in pixels.split(16)])
+            found = torch.cat(
+                [net(normalized(part, changed)).argmax(1) for part in pixels.split(16)]
+            )
         return np.mean([int(f) in groups[kind] for f, kind in zip(found, kinds, strict=True)])
 
     as_trained = right(backbone.mean, backbone.std)
@@ -88,7 +90,11 @@ def _photos(archive, kinds, count):
     with tarfile.open(archive) as tar:
         for member in tar:
             parts = member.name.split("/")
-            if len(parts) == 4 and parts[1] == "train" and len(found.get(parts[2], "." * count)) < count:
+            if (
+                len(parts) == 4
+                and parts[1] == "train"
+                and len(found.get(parts[2], "." * count)) < count
+            ):
                 found[parts[2]].append(Image.open(io.BytesIO(tar.extractfile(member).read())))
     flat = [(image, kind) for kind, images in found.items() for image in images]
     return [image for image, _ in flat], [kind for _, kind in flat]

@@ -16,7 +16,7 @@ from labelwise import cli
 from tests.images import class_folders, write
 from tests.tasks import gratings_file
 
-COMMANDS = "demo check compare train evaluate predict recipes doctor".split()
+COMMANDS = ["demo", "check", "compare", "train", "evaluate", "predict", "recipes", "doctor"]
 
 
 @pytest.fixture
@@ -68,7 +68,9 @@ def test_version(call):
 
 
 def test_compare_prints_the_leaderboard_and_the_path_of_the_report_last(call, source, tmp_path):
-    status, out, err = call("compare", source, "--out", tmp_path / "run", "--recipes", "mlp(epochs=2)")
+    status, out, err = call(
+        "compare", source, "--out", tmp_path / "run", "--recipes", "mlp(epochs=2)"
+    )
     assert status == 0
     assert "mlp" in out
     assert out.splitlines()[-1] == str((tmp_path / "run" / "report.html").resolve())
@@ -84,7 +86,9 @@ def test_json_is_one_document_and_quiet_says_nothing(call, source, tmp_path):
 
 def test_options_come_from_a_file_and_the_command_line_wins(call, source, tmp_path):
     config = tmp_path / "options.toml"
-    config.write_text('recipes = "mlp(epochs=2)"\nseed = 5\nimage-size = 8\nset = ["mlp.lr=0.01"]\n')
+    config.write_text(
+        'recipes = "mlp(epochs=2)"\nseed = 5\nimage-size = 8\nset = ["mlp.lr=0.01"]\n'
+    )
     status, _, err = call(
         "compare", source, "--out", tmp_path / "run", "--config", config, "--seed", 6, "--quiet"
     )
@@ -157,7 +161,13 @@ def test_an_unusable_call_is_status_2_without_a_traceback(call, words):
 
 def test_a_run_that_fails_is_status_1(call, source, tmp_path):
     status, _, err = call(
-        "compare", source, "--out", tmp_path / "run", "--recipes", "mlp(epochs=2,lr=1e30)", "--quiet"
+        "compare",
+        source,
+        "--out",
+        tmp_path / "run",
+        "--recipes",
+        "mlp(epochs=2,lr=1e30)",
+        "--quiet",
     )
     assert status == 1
     assert "learning rate" in err

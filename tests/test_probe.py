@@ -55,7 +55,9 @@ def test_no_image_is_embedded_twice(data, monkeypatch):
     seen = []
     original = features.prepared
     monkeypatch.setattr(
-        features, "prepared", lambda images, *a, **k: seen.extend(images.rows) or original(images, *a, **k)
+        features,
+        "prepared",
+        lambda images, *a, **k: seen.extend(images.rows) or original(images, *a, **k),
     )
     recipe, task = Probe(image_size=40), task_from(data)
     model = recipe.fit(task, Context()).model
@@ -76,7 +78,9 @@ def test_the_frozen_network_is_not_changed_by_fitting(data):
 def test_small_images_are_enlarged_less_than_the_backbone_was_trained_with(data):
     from labelwise.backbones import find_backbone
 
-    assert Probe()._input(data.images(data.usable), find_backbone("efficientnet-lite0")).width == 128
+    assert (
+        Probe()._input(data.images(data.usable), find_backbone("efficientnet-lite0")).width == 128
+    )
 
 
 @pytest.mark.parametrize("fields", [{"strength": 0.0}, {"strength": -1.0}, {"image_size": 3}])

@@ -101,9 +101,7 @@ def test_images_without_a_label_are_no_class(name, fitted, data):
     labels[::2] = UNLABELED
     half = np.flatnonzero(labels >= 0)
     some = quick(name).fit(Task(data.images(data.usable), labels, data.class_names), Context())
-    only = quick(name).fit(
-        Task(data.images(half), data.labels[half], data.class_names), Context()
-    )
+    only = quick(name).fit(Task(data.images(half), data.labels[half], data.class_names), Context())
     images = data.images(range(5))
     np.testing.assert_allclose(
         some.model.logits(images), only.model.logits(images), rtol=1e-3, atol=1e-3

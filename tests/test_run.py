@@ -84,7 +84,8 @@ def test_every_labeled_image_is_judged_once_per_repeat_by_a_model_that_never_saw
         predictions = pd.concat(pd.read_parquet(f / "predictions.parquet") for f in files)
         assert sorted(predictions["id"]) == sorted(outside_test)
         for fold, rows in predictions.groupby("fold"):
-            seen = learned.query("labels == @labels and repeat == @repeat and fold == @fold")["id"]
+            same = learned[["labels", "repeat", "fold"]] == [labels, repeat, fold]
+            seen = learned[same.all(axis=1)]["id"]
             assert not set(seen) & set(rows["id"])
 
 
@@ -154,7 +155,9 @@ def test_the_recommended_model_is_the_final_fit_of_its_row(run):
     assert facts["metrics"] == row["metrics"]
     data = labelwise.load(run.record["data"]["source"])
     name = f"labels-{facts['labels']}_repeat-0_final"
-    stored = pd.read_parquet(run.folder / "trials" / facts["variant"] / name / "predictions.parquet")
+    stored = pd.read_parquet(
+        run.folder / "trials" / facts["variant"] / name / "predictions.parquet"
+    )
     proba = run.model.predict_proba(data.images(stored["id"]))
     np.testing.assert_allclose(proba, stored[["p_0", "p_1", "p_2"]], atol=1e-5)
 
@@ -284,6 +287,21 @@ def test_data_without_a_label_is_refused(tmp_path):
     np.savez(file, x_unlabeled=np.random.default_rng(0).integers(0, 255, (9, 8, 8), np.uint8))
     with pytest.raises(DataError, match="no image has a label"):
         compare(file, out=tmp_path / "run")
+
+
+def test_a_broken_file_is_on_record_and_the_rest_goes_on(tmp_path):
+    from tests.images import class_folders
+
+    folder = class_folders(tmp_path / "photos", {"a": 6, "b": 6})
+    (folder / "a" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    (folder / "a" / "<img src=x onerror=alert(1)>.png").write_bytes(b"")
+    recipes = "mlp(epochs=1), cnn(epochs=1), probe(image_size=32)"
+    run = compare(folder, out=tmp_path / "run", recipes=recipes, folds=2)
+    table = pd.read_parquet(run.folder / "data.parquet")
+    assert (table["decision"] == "set aside").sum() == 2
+    assert {row["status"] for row in run.results["rows"]} == {"done"}
+    assert run.results["rows"][0]["metrics"]["accuracy"]["n"] == 12
+    assert "<img src=x" not in run.report.read_text()
 
 
 def test_layers_that_do_not_fit_are_refused_before_anything_is_trained(tmp_path, source):

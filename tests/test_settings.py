@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import pydantic
 import pytest
 from hypothesis import given
@@ -120,10 +122,8 @@ VALUES = (
 @hypothesis_settings(max_examples=200, deadline=None)
 @given(st.sampled_from([*Settings.model_fields, "other"]), VALUES)
 def test_any_value_is_read_or_refused(name, value):
-    try:
+    with contextlib.suppress(OptionError):
         assert make_settings({name: value})
-    except OptionError:
-        pass
 
 
 def test_a_config_names_options_as_the_command_line_does(tmp_path):

@@ -185,7 +185,7 @@ def test_threads_may_fill_one_store_together(store, monkeypatch):
         thread.start()
     for thread in threads:
         thread.join()
-    everything = hashes(*range(0, 36))
+    everything = hashes(*range(36))
     assert wrong == []
     assert np.array_equal(store.rows(everything, Squares(everything)), expected(everything))
 

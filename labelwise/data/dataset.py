@@ -146,7 +146,7 @@ class Images:
     @property
     def sizes(self) -> np.ndarray:
         """Width and height in pixels; int64 (N, 2)."""
-        return self.dataset.table[["width", "height"]].to_numpy(dtype=np.int64)[self.rows]
+        return self.dataset.table[["width", "height"]].iloc[self.rows].to_numpy(dtype=np.int64)
 
     @property
     def gray(self) -> bool:

@@ -145,9 +145,9 @@ def verdicts(
     bootstrap p looks at distance only.
 
     All pairs count, not only the M - 1 that are reported, because `a` was chosen as the best on the
-    same images: any pair could have become one of the reported. Among equally good variants some
-    false verdict is then given in 3 to 4 % of comparisons (simulated, McNemar, two to ten variants);
-    with M - 1 it would be 13 % for ten.
+    same images: any pair could have become one of the reported. Among two to ten equally good
+    variants some false verdict is then given in 3 to 4 % of comparisons (simulated, McNemar); with
+    M - 1 it would be 13 % for ten.
 
     Args:
         labels: int (N,), 0..K-1.
