@@ -16,7 +16,8 @@ from scipy.stats import binom
 
 from labelwise.measure import METRICS, wilson
 from labelwise.measure.evaluation import bootstrap_intervals
-from labelwise.measure.metrics import Scorer, sample_values
+from labelwise.measure.metrics import sample_values
+from labelwise.measure.scoring import Scorer
 
 SIZES = (20, 50, 100, 200, 500)
 ACCURACIES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)

@@ -1,6 +1,6 @@
 """How long `labelwise --help` takes, as a process, beside an empty Python. n and spread printed.
 
-    python benchmarks/start.py
+python benchmarks/start.py
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ from labelwise.measure.intervals import (
     resample,
     resampled_weights,
 )
-from labelwise.measure.metrics import Scorer, sample_values
+from labelwise.measure.metrics import sample_values
+from labelwise.measure.scoring import Scorer
 
 
 def mean_of(values):

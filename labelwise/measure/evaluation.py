@@ -24,16 +24,8 @@ from labelwise.measure.intervals import (
     undefined,
     wilson,
 )
-from labelwise.measure.metrics import (
-    BINS,
-    METRICS,
-    RANKED,
-    Floats,
-    Ints,
-    Scorer,
-    metric_names,
-    sample_values,
-)
+from labelwise.measure.metrics import BINS, METRICS, RANKED, metric_names, sample_values
+from labelwise.measure.scoring import Floats, Ints, Scorer
 
 FEW = 30  # below so many images a number says little, and the notes say so
 

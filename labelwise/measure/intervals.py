@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
 from labelwise.errors import DataError, OptionError
-from labelwise.measure.metrics import Floats
+from labelwise.measure.scoring import Floats
 
 Statistic = Callable[[Floats], Any]
 

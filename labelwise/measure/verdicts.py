@@ -22,14 +22,8 @@ from labelwise.measure.intervals import (
     undefined,
     widened,
 )
-from labelwise.measure.metrics import (
-    METRICS,
-    RANKED,
-    Floats,
-    Scorer,
-    check_metric,
-    sample_values,
-)
+from labelwise.measure.metrics import METRICS, RANKED, check_metric, sample_values
+from labelwise.measure.scoring import Floats, Scorer
 
 Verdict = Literal["a better", "b better", "cannot tell"]
 
