@@ -4,15 +4,20 @@ BIN := .venv/bin
 
 .PHONY: demo test test-all check format clean
 
-# The stamps make a second call start at once; a changed pyproject.toml installs again.
-.venv/installed: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable ".[demo]"
+# The stamps make a second call start at once; a changed pyproject.toml installs again. Compiling all
+# of torch takes longer than it will ever save here, so what is imported is compiled then.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile --editable
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml | $(BIN)/python
+	$(INSTALL) ".[demo]"
 	touch $@
 
-.venv/installed-dev: .venv/installed
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
-	touch $@
+.venv/installed-dev: pyproject.toml | $(BIN)/python
+	$(INSTALL) ".[dev]"
+	touch $@ .venv/installed
 
 demo: .venv/installed  ## install, run the main job on real photos, print the path of the report
 	$(BIN)/labelwise demo

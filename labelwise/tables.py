@@ -37,7 +37,7 @@ def leaderboard_table(results: Mapping[str, Any]) -> RenderableType:
         star = "*" if (row["variant"], row["labels"]) == chosen else " "
         cells = (
             f"{star} {row['variant']}",
-            row["labels"],
+            row["labels"].replace("-per-class", "/class"),
             number(metric, value["value"]) if value else "failed",
             interval(metric, value),
             number(metric, (row["train"] or {}).get(metric)),
