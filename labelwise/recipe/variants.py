@@ -50,7 +50,7 @@ def parse_variants(
         defaults: field -> value for every variant whose recipe has the field and does not give it.
 
     Raises:
-        OptionError: names what could not be read, with what was expected there.
+        OptionError, LayerError: names what could not be read, with what was expected there.
     """
     written: list[tuple[str, Call | Recipe]] = []
     for text in [texts] if isinstance(texts, str) else texts:
