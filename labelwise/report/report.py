@@ -68,7 +68,7 @@ def render(run: RunFolder, dataset: Dataset) -> str:
     paths = {row: text.path(dataset.table["path"].iat[row]) for row in album.rows}
 
     values: dict[str, Any] = {
-        "title": text.plain(run.record["data"]["name"]),
+        "title": text.plain(Path(run.record["data"]["name"]).name),
         "head": results.headline(run),
         "groups": results.leaderboard(run),
         "any_test": any(row["test"] for row in run.rows),
