@@ -20,7 +20,7 @@ $(BIN)/python:
 	touch $@ .venv/installed
 
 demo: .venv/installed  ## install, run the main job on real photos, print the path of the report
-	$(BIN)/labelwise demo
+	$(BIN)/labelwise demo --resume
 
 test: .venv/installed-dev check  ## lint, types and the tests that take minutes
 	$(BIN)/python -m pytest -m "not slow"

@@ -69,7 +69,9 @@ Backbone = Annotated[
 ImageSize = Annotated[int | None, typer.Option(metavar="N", help="Pixels a side.")]
 Set = Annotated[
     list[str] | None,
-    typer.Option(metavar="VARIANT.FIELD=VALUE", help="Change a hyperparameter; may be repeated."),
+    typer.Option(
+        "--set", metavar="VARIANT.FIELD=VALUE", help="Change a hyperparameter; may be repeated."
+    ),
 ]
 Config = Annotated[Path | None, typer.Option(metavar="FILE", help="Options from a TOML file.")]
 Budget = Annotated[str | None, typer.Option(metavar="TIME", help="90s, 10m, 2h. Default 10m.")]
@@ -144,10 +146,7 @@ def compare(
     metric: Metric = None,
     backbone: Backbone = None,
     image_size: ImageSize = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="VARIANT.FIELD=VALUE", help="Change a hyperparameter."),
-    ] = None,
+    set_: Set = None,
     config: Config = None,
     budget: Budget = None,
     device: Device = None,
@@ -203,10 +202,7 @@ def train(
     metric: Metric = None,
     backbone: Backbone = None,
     image_size: ImageSize = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="VARIANT.FIELD=VALUE", help="Change a hyperparameter."),
-    ] = None,
+    set_: Set = None,
     config: Config = None,
     budget: Budget = None,
     device: Device = None,

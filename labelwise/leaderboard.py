@@ -12,8 +12,6 @@ import pandas as pd
 
 from labelwise.data.dataset import Dataset
 from labelwise.measure import (
-    METRICS,
-    Pair,
     corrected_for_selection,
     evaluate,
     interval_json,
@@ -217,6 +215,3 @@ def _safe(values: dict[str, Any]) -> dict[str, Any]:
         name: None if isinstance(value, float) and not np.isfinite(value) else value
         for name, value in values.items()
     }
-
-
-__all__ = ["METRICS", "Pair", "add_test", "make_leaderboard", "pool", "probabilities", "suspects"]

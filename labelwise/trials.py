@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,15 +101,15 @@ def run_folds(
         None, or why the row failed; the trial in question says so too.
     """
     progress.begin(f"{place} {row.variant.name}, {row.labels} labels, folds")
-    for repeat in sorted({split.repeat for split in row.splits}):
+    repeats = 1 + max(split.repeat for split in row.splits)
+    for repeat in range(repeats):
         splits = [s for s in row.splits if s.repeat == repeat and s.fold != FINAL]
         open_ = [s for s in splits if trial_of(run, row.variant.name, s).record() is None]
         if not open_:
             continue
-        place_of = len(splits)
 
-        def advance(done: float, note: str, number: int = place_of) -> None:
-            progress.advance(done, note)
+        def advance(done: float, note: str, before: int = repeat) -> None:
+            progress.advance((before + done) / repeats, note)
 
         seeded = dataclasses.replace(context, seed=context.seed + repeat, advance=advance)
         problem = _run(row.variant, row.variant.recipe, open_, dataset, run, seeded)
@@ -292,9 +292,3 @@ def final_models(rows: Sequence[Row], run: Path) -> Iterator[tuple[Row, Trial, M
         for trial in row.trials(run, final=True):
             if trial.record() is not None and (trial.folder / "model").exists():
                 yield row, trial, bundle.load(trial.folder / "model")
-
-
-def chosen_of(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a finished trial decided on its validation part."""
-    chosen: Mapping[str, Any] = record["chosen"]
-    return chosen

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from labelwise.nn import logistic
-from labelwise.nn.logistic import LogisticSolver, objective
+from labelwise.nn.logistic import LogisticSolver
 
 STRENGTHS = [1e-3, 0.03, 1.0]
 
@@ -191,16 +191,6 @@ def test_features_may_differ_in_scale():
     second = ours(scaled, labels, 3, np.ones(60), 0.05)
     np.testing.assert_allclose(
         logits_of(first, features), logits_of(second, scaled), rtol=1e-3, atol=1e-3
-    )
-
-
-def test_the_loss_of_one_problem_is_its_formula():
-    features, labels = clusters(30, 5, 3)
-    rng = np.random.default_rng(0)
-    weight, bias = rng.standard_normal((5, 3)), rng.standard_normal(3)
-    parts = [torch.from_numpy(part) for part in (features.astype(float), labels, weight, bias)]
-    assert objective(*parts, 0.3) == pytest.approx(
-        value(features.astype(float), labels, np.ones(30), weight, bias, 0.3)
     )
 
 

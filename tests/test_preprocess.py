@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from labelwise.data import preprocess
-from labelwise.data.preprocess import Preprocessing, concatenated, prepared
+from labelwise.data.preprocess import Preprocessing, prepared
 from tests.images import picture
 from tests.rows import Arrays, dataset_of
 
@@ -207,13 +207,3 @@ def test_no_more_images_are_read_than_a_few_batches_ahead():
     object.__setattr__(data, "pixels", Counted(many(200)))
     next(prepared(data.images(range(200)), Preprocessing(6, 6), batch=4))
     assert len(read) <= 40
-
-
-def test_batches_are_joined():
-    parts = [torch.zeros(2, 1, 6, 6, dtype=torch.uint8), torch.ones(1, 1, 6, 6, dtype=torch.uint8)]
-    joined = concatenated(iter(parts), Preprocessing(6, 6, "gray"))
-    assert joined.flatten(1).float().mean(1).tolist() == [0, 0, 1]
-
-
-def test_no_batch_is_an_empty_tensor():
-    assert concatenated([], Preprocessing(6, 5)).shape == (0, 3, 6, 5)

@@ -65,7 +65,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dataset]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LABELWISE_CACHE", str(root.parent / "cache"))
         found = load(root)
-        yield dataclasses.replace(found, class_names=HOSTILE_CLASSES).with_context("Fact <i>1</i>.")
+        yield dataclasses.replace(
+            found, class_names=HOSTILE_CLASSES, context=(*found.context, "Fact <i>1</i>.")
+        )
 
 
 @pytest.fixture(scope="module")

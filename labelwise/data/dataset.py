@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -111,10 +111,6 @@ class Dataset:
     def images(self, rows: Sequence[int] | np.ndarray) -> Images:
         """The images of some table rows, decoded only when asked for."""
         return Images(self, np.asarray(rows, dtype=np.int64))
-
-    def with_context(self, *sentences: str) -> Dataset:
-        """The same data with more facts for the report."""
-        return replace(self, context=(*self.context, *sentences))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -84,14 +84,6 @@ def prepared(
         for start in range(0, len(images), batch):
             stop = min(start + batch, len(images))
             yield torch.stack(list(pool.map(one, range(start, stop))))
-
-
-def concatenated(batches: Iterable[torch.Tensor], preprocessing: Preprocessing) -> torch.Tensor:
-    """All batches as one tensor; (0, C, H, W) if there is none."""
-    import torch
-
-    parts = list(batches)
-    return torch.cat(parts) if parts else torch.empty(0, *preprocessing.shape, dtype=torch.uint8)
 
 
 def _to_color(image: np.ndarray, color: Color) -> np.ndarray:

@@ -17,7 +17,6 @@ from labelwise.errors import DataError
 #: Called with (done, total, what) while a source is read.
 Progress = Callable[[int, int, str], object]
 
-SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",

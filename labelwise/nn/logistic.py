@@ -82,18 +82,6 @@ class LogisticSolver:
         return Heads(weight, bias - torch.einsum("d,pdk->pk", self.center, weight))
 
 
-def objective(
-    features: torch.Tensor,
-    labels: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    strength: float,
-) -> float:
-    """The objective of one unweighted problem on features as they are (for checks)."""
-    loss = torch.nn.functional.cross_entropy(features @ weight + bias, labels)
-    return float(loss + strength / 2 * weight.square().sum())
-
-
 class _Basis:
     """Eigenvectors of the shared covariance, for a starting guess of every inverse Hessian.
 
