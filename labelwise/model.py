@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ import pandas as pd
 
 from labelwise.backbones import Backbone
 from labelwise.data.dataset import Images
-from labelwise.data.preprocess import Preprocessing, prepared
+from labelwise.data.preprocess import Preprocessing
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from labelwise.nn.network import Network
 
 OK = "ok"  # the status of an image that was answered
+AT_ONCE, BATCH = 4096, 256  # images whose pixels are in memory, and in one forward pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,30 +46,32 @@ class Model:
     facts: Mapping[str, Any] = field(default_factory=dict)
     backbone: Backbone | None = None
 
-    def logits(
-        self, images: Images, *, advance: Callable[[int, int], None] | None = None
-    ) -> np.ndarray:
-        """Logits of images of any size; float32 (N, K). Frozen embeddings come from the store."""
+    def logits(self, images: Images) -> np.ndarray:
+        """Logits of images of any size; float32 (N, K).
+
+        Prepared pixels, or the embeddings of a frozen backbone, come from the store where they are
+        known, and go there where they are not.
+        """
         import torch
 
-        from labelwise.features import embeddings
+        from labelwise.features import embeddings, stored_pixels
 
-        if self.backbone is None:
-            batches = prepared(images, self.preprocessing)
-            return self._concatenated(
-                self._logits(pixels, advance, len(images)) for pixels in batches
-            )
-        embedding = embeddings(images, self.backbone, self.preprocessing, advance=advance)
-        with torch.inference_mode():
-            head = self.network.head
-            assert head is not None
-            return head(embedding).numpy()
+        if self.backbone is not None:
+            embedding = embeddings(images, self.backbone, self.preprocessing)
+            with torch.inference_mode():
+                head = self.network.head
+                assert head is not None
+                return head(embedding).numpy()
+        parts = [np.zeros((0, len(self.class_names)), np.float32)]
+        for start in range(0, len(images), AT_ONCE):
+            some = images.subset(slice(start, start + AT_ONCE))
+            pixels = stored_pixels(some, self.preprocessing)
+            parts += [self._logits(batch) for batch in torch.split(pixels, BATCH)]
+        return np.concatenate(parts)
 
-    def predict_proba(
-        self, images: Images, *, advance: Callable[[int, int], None] | None = None
-    ) -> np.ndarray:
+    def predict_proba(self, images: Images) -> np.ndarray:
         """Class probabilities; float64 (N, K), rows sum to 1."""
-        return softmax(self.logits(images, advance=advance))
+        return softmax(self.logits(images))
 
     def predict(self, paths: Iterable[str | Path] | str | Path) -> pd.DataFrame:
         """Answers for image files and for all images in folders.
@@ -96,22 +99,12 @@ class Model:
     def _proba_of(self, image: np.ndarray) -> np.ndarray:
         return softmax(self._logits(self.preprocessing(image)[None]))[0]
 
-    def _logits(
-        self,
-        pixels: torch.Tensor,
-        advance: Callable[[int, int], None] | None = None,
-        total: int = 0,
-    ) -> np.ndarray:
+    def _logits(self, pixels: torch.Tensor) -> np.ndarray:
         import torch
 
         with torch.inference_mode():
             logits = self.network.eval()(pixels.to(self.network.mean.device))[2]
-        if advance is not None:
-            advance(len(pixels), total)
         return logits.float().cpu().numpy()
-
-    def _concatenated(self, parts: Iterable[np.ndarray]) -> np.ndarray:
-        return np.concatenate([np.zeros((0, len(self.class_names)), np.float32), *parts])
 
 
 def build(

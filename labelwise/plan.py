@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from labelwise.data.dataset import Dataset
 from labelwise.data.split import FINAL, Protocol, Split
 from labelwise.errors import LabelwiseError
@@ -106,6 +108,10 @@ def make_plan(
 
     share = sum(len(split.train) for split in splits) / max(len(largest.train), 1)
     count = len(splits)
+    # Few labels and one held-out part leave most of a large data set unread.
+    roles = [rows for s in splits for rows in (s.train, s.validation, s.held_out)]
+    read = len(np.unique(np.concatenate([*roles, protocol.test])))
+    read_share = read / max(int((dataset.labels[dataset.usable] >= 0).sum()), 1)
     open_epochs = {
         variant.name: most
         for variant in variants
@@ -118,7 +124,8 @@ def make_plan(
         if name in open_epochs:
             number = min(epochs, open_epochs[name])
         cost = costs[name]
-        return cost.once + count * min(cost.fit, 0.2) + share * (cost.fit + cost.epoch * number)
+        once = cost.once * read_share
+        return once + count * min(cost.fit, 0.2) + share * (cost.fit + cost.epoch * number)
 
     most = max(open_epochs.values(), default=0)
     epochs = most
@@ -155,8 +162,6 @@ def make_plan(
 
 def task_of(dataset: Dataset, split: Split) -> Task:
     """What a recipe gets of a split: labeled images, then unlabeled ones with label -1."""
-    import numpy as np
-
     rows = np.concatenate([split.train, split.unlabeled])
     labels = np.concatenate([dataset.labels[split.train], np.full(len(split.unlabeled), -1)])
     validation = None

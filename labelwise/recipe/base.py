@@ -78,7 +78,13 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Cost:
-    """Measured seconds: `once` for all fits together, `fit` for one, `epoch` for an epoch of it."""
+    """Measured seconds.
+
+    Attributes:
+        once: for all fits together, if they read every labeled image of the data.
+        fit: for one fit of the task that was measured.
+        epoch: for an epoch of it.
+    """
 
     once: float = 0.0
     fit: float = 0.0
