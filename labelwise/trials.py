@@ -245,7 +245,7 @@ def _finish(variant: Variant, split: Split, fitted: Fitted, dataset: Dataset, ru
             "chosen": dict(fitted.chosen),
             "train": train,
             "seconds": fitted.seconds,
-            "images_per_second": _images_per_second(fitted, len(split.train)),
+            "images_per_second": _images_per_second(fitted),
             "peak_memory_bytes": peak_memory(),
         },
     )
@@ -267,11 +267,11 @@ def _train_metrics(model: Model, dataset: Dataset, rows: np.ndarray) -> dict[str
     return {name: value if np.isfinite(value) else None for name, value in values.items()}
 
 
-def _images_per_second(fitted: Fitted, images: int) -> float | None:
+def _images_per_second(fitted: Fitted) -> float | None:
     """Training images passed through per second; None where a recipe has no epochs to time."""
-    timed = [record for record in fitted.history if "train_loss" in record]
+    timed = [record for record in fitted.history if "images" in record]
     total = sum(record["seconds"] for record in timed)
-    return images * len(timed) / total if total else None
+    return sum(record["images"] for record in timed) / total if total else None
 
 
 def peak_memory() -> int | None:

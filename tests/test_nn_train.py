@@ -290,3 +290,20 @@ def test_of_more_classes_the_counts_are_kept():
         "train_fp": [0, 5, 0],
         "train_fn": [3, 0, 2],
     }
+
+
+@pytest.mark.parametrize(
+    ("count", "batch", "least", "passes"), [(9, 8, 6, 3), (9, 8, 5, 3), (80, 8, 6, 1), (3, 8, 0, 1)]
+)
+def test_an_epoch_passes_over_few_images_until_it_has_its_least_number_of_steps(
+    count, batch, least, passes
+):
+    assert Schedule("sgd", 0.1, "constant", batch, 1, None, least).passes(count) == passes
+
+
+def test_every_pass_of_an_epoch_sees_every_image_once():
+    examples = examples_of(9)
+    history, _ = fit(network_of(), examples, least_steps=6)
+    confusion = np.reshape(history[0]["train_confusion"], (3, 3))
+    assert history[0]["images"] == 27
+    np.testing.assert_array_equal(confusion.sum(1), 3 * np.bincount(examples.labels, minlength=3))

@@ -137,7 +137,9 @@ def test_the_history_has_a_row_and_a_confusion_matrix_for_every_epoch(run):
         history = pd.read_parquet(path / "history.parquet")
         assert history["epoch"].tolist() == list(range(1, len(history) + 1))
         total = record["images"]["train"]
-        assert all(sum(cells) == total for cells in history["train_confusion"])
+        # Few images are passed over several times in an epoch.
+        assert (history["images"] % total == 0).all()
+        assert [sum(cells) for cells in history["train_confusion"]] == history["images"].tolist()
 
 
 def test_the_recommended_model_is_the_final_fit_of_its_row(run):

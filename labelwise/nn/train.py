@@ -26,9 +26,11 @@ class Schedule:
         lr: learning rate of the first epoch.
         decay: "constant", or "cosine": down to zero over all epochs.
         batch: images per step.
-        epochs: passes over the training images.
+        epochs: passes over the training images (see least_steps).
         patience: stop after so many epochs without a better validation loss and go back to the
             best epoch; None trains all epochs and keeps the last.
+        least_steps: of an epoch; images too few for that are passed over several times, so that
+            few labels are not trained less than many.
     """
 
     optimizer: Literal["sgd", "adam"]
@@ -37,6 +39,12 @@ class Schedule:
     batch: int
     epochs: int
     patience: int | None
+    least_steps: int = 0
+
+    def passes(self, images: int) -> int:
+        """How often an epoch passes over so many images."""
+        steps = -(-images // self.batch)
+        return max(1, -(-self.least_steps // max(steps, 1)))
 
     def make(self, network: nn.Module) -> torch.optim.Optimizer:
         """The optimizer for a network's parameters."""
@@ -98,13 +106,15 @@ def train(
     classes = cast_head(network).out_features
     optimizer = schedule.make(network)
     device = network.mean.device
+    passes = schedule.passes(len(examples))
     history: list[dict[str, Any]] = []
     best_epoch, best_loss, best_state = schedule.epochs, float("inf"), None
 
     for epoch in range(schedule.epochs):
         started = time.perf_counter()
         network.train()
-        order = torch.randperm(len(examples), generator=generator).to(device)
+        shuffled = [torch.randperm(len(examples), generator=generator) for _ in range(passes)]
+        order = torch.cat(shuffled).to(device)
         steps = list(torch.split(order, schedule.batch))
         if len(steps) > 1 and len(steps[-1]) == 1 < schedule.batch:
             steps[-2:] = [torch.cat(steps[-2:])]  # batch norm cannot learn from one image
@@ -123,7 +133,7 @@ def train(
             optimizer.step()
             seen.add(losses.detach(), logits.detach(), labels)
 
-        record = {"epoch": epoch + 1, "lr": rate, **seen.record("train")}
+        record = {"epoch": epoch + 1, "lr": rate, "images": len(order), **seen.record("train")}
         finite = all(bool(weights.isfinite().all()) for weights in network.parameters())
         if not finite or not np.isfinite(record["train_loss"]):
             raise TrainingError(

@@ -19,6 +19,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "decay": "cosine",
         "batch": 64,
         "patience": 10,
+        "least_steps": 20,
         "scale": "standard",
     },
     "digits": {

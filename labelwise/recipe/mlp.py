@@ -20,6 +20,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "decay": "cosine",
         "batch": 64,
         "patience": 10,
+        "least_steps": 20,
         "scale": "standard",
     },
     "dense10": {"hidden": (10,), **course("adam", 1e-3, 32, 10)},

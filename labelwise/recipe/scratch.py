@@ -38,6 +38,7 @@ def course(optimizer: str, lr: float, batch: int, epochs: int) -> dict[str, Any]
         "batch": batch,
         "epochs": epochs,
         "patience": 0,
+        "least_steps": 0,
         "scale": "unit",
     }
 
@@ -59,6 +60,7 @@ class FromScratch(Recipe):
     batch: int | None = option(None, "images per step")
     epochs: int | None = option(None, "passes over the images; left open: as the time allows")
     patience: int | None = option(None, "epochs without progress before stopping; 0: never stop")
+    least_steps: int | None = option(None, "of an epoch; few images are passed over several times")
     scale: Scale | None = option(None, "pixels: unit (0 to 1) or standard (mean 0, deviation 1)")
     image_size: int | None = option(
         None, "pixels a side; left open: the images' own, up to a limit"
@@ -133,7 +135,7 @@ class FromScratch(Recipe):
         batch = min(schedule.batch, max(2, len(task.labeled)))
         blank = torch.zeros(batch, *preprocessing.shape, dtype=torch.uint8, device=context.device)
         labels = torch.zeros(batch, dtype=torch.int64, device=context.device)
-        rehearsal = replace(schedule, lr=0.0, batch=batch, epochs=1, patience=None)
+        rehearsal = replace(schedule, lr=0.0, batch=batch, epochs=1, patience=None, least_steps=0)
         taken = []
         for _ in range(6):
             started = time.perf_counter()
@@ -141,7 +143,8 @@ class FromScratch(Recipe):
             taken.append(time.perf_counter() - started)
         seconds = median(taken[2:]) / batch
         validated = len(task.validation[1]) if task.validation is not None else 0
-        return Cost(fit=0.2, epoch=seconds * (len(task.labeled) + validated / 3))
+        learned = len(task.labeled) * schedule.passes(len(task.labeled))
+        return Cost(fit=0.2, epoch=seconds * (learned + validated / 3))
 
     def planned(self, epochs: int) -> Self:
         return replace(self, epochs=self.epochs or epochs)
@@ -176,6 +179,7 @@ class FromScratch(Recipe):
             batch=self.batch or 1,
             epochs=self.epochs or MOST_EPOCHS,
             patience=self.patience or None,
+            least_steps=self.least_steps or 0,
         )
 
 
