@@ -1,4 +1,9 @@
-"""From a folder of images, few of them labeled, to the best classifier those labels can buy."""
+"""From a folder of images, few of them labeled, to the best classifier those labels can buy.
+
+The jobs are functions: load, check, compare, train, evaluate, predict, recipes, demo, doctor; and
+load_model, save_model. `help(labelwise.compare)` tells more. The values: Dataset, Recipe, Model,
+Evaluation, Run.
+"""
 
 from __future__ import annotations
 
@@ -60,6 +65,10 @@ __all__ = [  # noqa: RUF022 (the jobs in the order of the command line, then the
     "Evaluation",
     "Run",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:

@@ -67,6 +67,13 @@ class _Description(_Strict):
     facts: dict[str, Any]
     weights: _Weights
 
+    @pydantic.field_validator("class_names")
+    @classmethod
+    def _different(cls, names: list[str]) -> list[str]:
+        if len(set(names)) < len(names):
+            raise ValueError("two classes have the same name")
+        return names
+
 
 def save(model: Model, folder: str | Path) -> Path:
     """Write a model into a folder and return it; files already there are replaced.

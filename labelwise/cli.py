@@ -157,6 +157,7 @@ def compare(
 ) -> None:
     """The main job: recipes side by side, a leaderboard, a report and the best model.
 
+    \b
     Examples:
     labelwise compare photos --out runs/first
     labelwise compare photos --out runs/curve --labels 1,4,25/class --recipes cnn,probe
@@ -287,7 +288,10 @@ def predict(
     from labelwise.use import predict as answer
 
     check_format(format_, out)
-    print_predictions(answer(model, paths), format_, out)
+    answers = answer(model, paths)
+    if not len(answers):
+        print("labelwise: there is no file to answer for", file=sys.stderr)
+    print_predictions(answers, format_, out)
 
 
 @app.command()
@@ -353,9 +357,11 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
+        hint = "Finished trials are kept; go on with --resume when this is mended."
+        runs = {"demo", "compare", "train"} & set(sys.argv[1:2])
+        where = f": {error.filename}" if error.filename else ""
         print(
-            f"labelwise: {error.strerror or error}: {error.filename or ''}. Finished trials are "
-            "kept; continue with --resume when this is mended.",
+            f"labelwise: {error.strerror or error}{where}. {hint if runs else ''}".rstrip(),
             file=sys.stderr,
         )
         sys.exit(1)
@@ -400,7 +406,7 @@ def _with_config(given: dict[str, Any], config: Path | None) -> dict[str, Any]:
     """Options from the command line, over those from the file."""
     from labelwise.settings import read_config
 
-    options = read_config(config) if config is not None else {}
+    options = read_config(config, given) if config is not None else {}
     return {**options, **{name: value for name, value in given.items() if value is not None}}
 
 

@@ -67,10 +67,9 @@ def make_leaderboard(
         best = found[0].a if found else next(iter(group))
         winner, why = recommend(found, ranks, best)
         chosen = (winner, labels, why)
-        corrected = {
-            "variant": best,
-            **interval_json(corrected_for_selection(first["label"].to_numpy(), probas, **options)),
-        }
+        if len(probas) > 1:  # of one variant nothing was selected
+            expected = corrected_for_selection(first["label"].to_numpy(), probas, **options)
+            corrected = {"variant": best, **interval_json(expected)}
     name, labels_of, why = chosen
     return {
         "metric": metric,
@@ -167,7 +166,7 @@ def _entry(
         "per_class": evaluation["per_class"],
         "confusion": evaluation["confusion"],
         "notes": evaluation["notes"],
-        "spread": _spread(pooled[key], row, run),
+        "spread": _spread(pooled[key]),
         "train": {
             name: _mean([record["train"].get(name) for record in records])
             for name in records[0]["train"]
@@ -188,7 +187,7 @@ def _evaluate(table: pd.DataFrame, dataset: Dataset, seed: int) -> dict[str, Any
     ).to_json()
 
 
-def _spread(table: pd.DataFrame, row: Row, run: Path) -> dict[str, list[float]]:
+def _spread(table: pd.DataFrame) -> dict[str, list[float]]:
     """Accuracy of every fold and of every repeat, to show how far they lie apart."""
     right = (table["label"] == table["predicted"]).astype(float)
     by_fold = right.groupby([table["repeat"], table["fold"]]).mean()

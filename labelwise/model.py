@@ -82,11 +82,12 @@ class Model:
             ("ok", or why there is no answer). A file that cannot be read has a row as well.
         """
         from labelwise.data.decode import decode
+        from labelwise.data.source import shown
 
         rows = []
         for path in _files(paths):
             decoded = decode(path)
-            row: dict[str, Any] = {"path": str(path), "label": None, "probability": None}
+            row: dict[str, Any] = {"path": shown(path), "label": None, "probability": None}
             row |= {"set": None, "status": f"set aside: {decoded.reason}"}
             if decoded.pixels is not None:
                 proba = self._proba_of(decoded.pixels)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from labelwise import bundle
@@ -27,7 +28,7 @@ from labelwise.plan import Plan, make_plan
 from labelwise.progress import Progress, Silent
 from labelwise.recipe import RECIPES
 from labelwise.recipe.base import Context, Recipe
-from labelwise.recipe.variants import Variant, parse_variants
+from labelwise.recipe.variants import Variant, parse_variants, recipe_of
 from labelwise.report.report import write_report
 from labelwise.settings import Settings, make_settings, option_name
 from labelwise.trials import (
@@ -136,13 +137,16 @@ def compare(
             f"{dataset.name}: no image has a label, so there is nothing to compare. Sort some "
             "images into one folder per class, or name the label column with --target."
         )
-    with _locked(folder, resume):
+    variants = _variants(folder, settings, made)
+    with _locked(folder):
         if (folder / RUN_FILE).exists():
             record, protocol = _continued(folder, dataset)
         else:
-            record, protocol = _begun(folder, dataset, data, settings, command, made, progress)
+            record, protocol = _begun(
+                folder, dataset, data, settings, command, variants, bool(texts or made), progress
+            )
         if record["status"] != DONE:
-            _execute(folder, dataset, settings, protocol, record, made, progress)
+            _execute(folder, dataset, settings, protocol, record, variants, progress)
         if settings.save_models != "all":
             # Only now: until the run is done, these spare a resumed one the final fits.
             for model in (folder / "trials").glob("*/*/model"):
@@ -156,13 +160,13 @@ def _execute(
     settings: Settings,
     protocol: Protocol,
     record: dict[str, Any],
-    made: Sequence[Recipe],
+    asked: Sequence[Variant],
     progress: Progress,
 ) -> None:
     remove_temporary(folder)
     started = time.perf_counter()
     plan = Plan.from_json(record["plan"])
-    variants = plan.apply(_variants(settings, made))
+    variants = plan.apply(asked)
     context = Context(settings.seed, _device(settings.device))
     rows = rows_of(variants, protocol.splits)
     judged = bool(len(protocol.test))
@@ -218,7 +222,8 @@ def _begun(
     data: str | Path | Dataset,
     settings: Settings,
     command: Sequence[str],
-    made: Sequence[Recipe],
+    variants: Sequence[Variant],
+    asked_for: bool,
     progress: Progress,
 ) -> tuple[dict[str, Any], Protocol]:
     """Draw the splits, make the plan, and write the files a resumed run starts from."""
@@ -234,8 +239,8 @@ def _begun(
     plan = make_plan(
         dataset,
         protocol,
-        _variants(settings, made),
-        asked_for=bool(settings.recipes or made),
+        variants,
+        asked_for=asked_for,
         finals=bool(len(protocol.test)) or settings.save_models == "all",
         budget_seconds=settings.budget_seconds,
         context=Context(settings.seed, _device(settings.device)),
@@ -258,6 +263,7 @@ def _begun(
             "context": list(dataset.context),
         },
         "settings": settings.model_dump(mode="json"),
+        "variants": {v.name: v.recipe.configuration for v in variants},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "machine": machine(),
@@ -281,6 +287,7 @@ def _continued(folder: Path, dataset: Dataset) -> tuple[dict[str, Any], Protocol
     splits = splits_from_table(pd.read_parquet(folder / "folds.parquet"))
     table = pd.read_parquet(folder / "data.parquet", columns=["id", "split", "label"])
     test = table[(table["split"] == "test") & table["label"].notna()]["id"].to_numpy()
+    test = np.intersect1d(test, dataset.usable)
     return record, Protocol(splits, test, record["folds"], ())
 
 
@@ -316,37 +323,61 @@ def _recipes(
     if recipes is None:
         return None, []
     listed = [recipes] if isinstance(recipes, str) else list(recipes)
+    if not listed:
+        raise OptionError("--recipes: none is named. Leave the option out for those that fit.")
     texts = tuple(item for item in listed if isinstance(item, str))
     return texts or None, [item for item in listed if isinstance(item, Recipe)]
 
 
-def _variants(settings: Settings, made: Sequence[Recipe]) -> tuple[Variant, ...]:
+def _variants(folder: Path, settings: Settings, made: Sequence[Recipe]) -> tuple[Variant, ...]:
+    """What to compare; on resume what the run began with, which given recipes must equal."""
     asked: list[str | Recipe] = [*(settings.recipes or ()), *made]
-    return parse_variants(
+    variants = parse_variants(
         asked or list(RECIPES),
         settings=settings.set,
         defaults={"backbone": settings.backbone, "image_size": settings.image_size},
     )
+    if not (folder / RUN_FILE).exists():
+        return variants
+    began = read_json(folder / RUN_FILE)["variants"]
+    if {variant.name: variant.recipe.configuration for variant in variants} == began:
+        return variants
+    if made:
+        raise OptionError(
+            f"--out {folder}: this run began with other recipes ({', '.join(began)}; their fields "
+            "are in its run.json). Resume it with the same ones, or begin a new run."
+        )
+    return tuple(Variant(name, recipe_of(values)) for name, values in began.items())
 
 
 @contextmanager
-def _locked(folder: Path, resume: bool) -> Iterator[None]:
-    """Hold a run's folder: two processes cannot write the same run."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a run's folder: two processes cannot write the same run.
+
+    A folder that was made here goes again if the run does not begin.
+    """
     import filelock
 
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / ".lock")
+    new = not folder.exists()
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / ".lock")
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise OptionError(
             f"--out {folder}: another process is writing this run. Wait for it, or give another "
             "folder."
         ) from None
+    except OSError as error:
+        raise OptionError(
+            f"--out {folder}: this folder cannot be written ({error.strerror}). Give another one."
+        ) from None
     try:
         yield
     finally:
         lock.release()
+        if new and {path.name for path in folder.iterdir()} <= PREPARED:
+            shutil.rmtree(folder)
 
 
 def _open_test(rows: Sequence[Row], dataset: Dataset, folder: Path, protocol: Protocol) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -118,11 +118,14 @@ def make_settings(given: Mapping[str, Any]) -> Settings:
         ) from None
 
 
-def read_config(file: Path) -> dict[str, Any]:
+def read_config(file: Path, known: Collection[str]) -> dict[str, Any]:
     """Options from a TOML file; their names as on the command line, with - or _.
 
+    Args:
+        known: names of the options that can be given so.
+
     Raises:
-        OptionError: the file cannot be read, or is not TOML.
+        OptionError: the file cannot be read, is not TOML, or holds something else.
     """
     try:
         values = tomllib.loads(file.read_text("utf-8"))
@@ -130,7 +133,18 @@ def read_config(file: Path) -> dict[str, Any]:
         raise OptionError(f"--config {file}: cannot be read ({error.strerror}).") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise OptionError(f"--config {file} is not TOML: {error}.") from None
-    return {name.replace("-", "_"): value for name, value in values.items()}
+    options = {name.replace("-", "_"): value for name, value in values.items()}
+    for name, value in options.items():
+        if name not in known:
+            raise OptionError(
+                f"--config {file}: {name!r} is not an option that a file can give. "
+                f"There are {', '.join(known)}."
+            )
+        if isinstance(value, bool | dict):
+            raise OptionError(
+                f"--config {file}: {name} = {value!r} is not a value for this option."
+            )
+    return options
 
 
 def seconds(text: str) -> float:

@@ -93,6 +93,8 @@ class Store:
         """Pixel hash -> (shard, row)."""
         places = {}
         for ids in sorted(self.folder.glob("*.ids")):
+            if not ids.with_suffix(".npy").exists():
+                continue  # the stores were emptied meanwhile
             for row, content in enumerate(ids.read_text().split()):
                 places[content] = (ids.stem, row)
         return places

@@ -17,6 +17,7 @@ from labelwise.errors import OptionError
 from labelwise.files import write_parquet, write_text
 from labelwise.measure import METRICS
 from labelwise.model import OK
+from labelwise.report.text import plain
 from labelwise.use import Judgement
 
 FORMATS = ("table", "csv", "json", "parquet")
@@ -44,9 +45,9 @@ def leaderboard_table(results: Mapping[str, Any]) -> RenderableType:
             number(metric, test["value"]) if test else "",
             "" if row["fit_seconds"] is None else f"{row['fit_seconds']:.1f}",
         )
-        table.add_row(*map(Text, cells))
+        table.add_row(*map(_text, cells))
         if row["reason"]:
-            failed.append(Text(f"{row['variant']}, {row['labels']} labels: {row['reason']}"))
+            failed.append(_text(f"{row['variant']}, {row['labels']} labels: {row['reason']}"))
     return Group(table, *failed)
 
 
@@ -65,9 +66,9 @@ def judgement_table(judged: Judgement) -> RenderableType:
         shown = (
             number("accuracy", result[name]["value"]) for name in ("precision", "recall", "f1")
         )
-        classes.add_row(Text(result["name"]), str(result["n"]), *shown)
-    notes = [Text(f"note: {note}") for note in (*judged.warnings, *values["notes"])]
-    return Group(Text(f"{judged.data.name}: {values['n']} labeled images"), table, classes, *notes)
+        classes.add_row(_text(result["name"]), str(result["n"]), *shown)
+    notes = [_text(f"note: {note}") for note in (*judged.warnings, *values["notes"])]
+    return Group(_text(f"{judged.data.name}: {values['n']} labeled images"), table, classes, *notes)
 
 
 def recipes_table(found: list[dict[str, Any]]) -> RenderableType:
@@ -113,6 +114,8 @@ def check_format(name: str, out: Path | None) -> None:
     """Refuse an unknown format, or one that cannot be printed, before any work is done."""
     if name not in FORMATS:
         raise OptionError(f"--format {name!r}: choose from {', '.join(FORMATS)}.")
+    if out is not None and out.is_dir():
+        raise OptionError(f"--out {out}: this is a folder. Give the name of a file.")
     if name == "parquet" and out is None:
         raise OptionError("--format parquet is not for a terminal: add --out FILE.")
 
@@ -149,6 +152,11 @@ def interval(metric: str, value: Mapping[str, float | None] | None) -> str:
     return f"{low.removesuffix(' %')} to {high}"
 
 
+def _text(value: object) -> Text:
+    """Text as it is: no markup, and nothing that could steer a terminal."""
+    return Text(plain(value))
+
+
 def _table(**options: Any) -> Table:
     return Table(box=box.SIMPLE_HEAD, pad_edge=False, **options)
 
@@ -165,7 +173,7 @@ def _aligned(answers: pd.DataFrame) -> str:
         answered = row["status"] == OK
         probability = f"{100 * row['probability']:.1f} %" if answered else ""
         label = row["label"] if answered else ""
-        table.add_row(Text(row["path"]), Text(label), probability, Text(row["status"]))
+        table.add_row(_text(row["path"]), _text(label), probability, _text(row["status"]))
     buffer = StringIO()
     width = Console(file=sys.stdout).width
     Console(file=buffer, width=width, highlight=False).print(table)

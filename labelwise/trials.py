@@ -55,6 +55,13 @@ class Trial:
         values: dict[str, Any] | None = read_json(file) if file.exists() else None
         return values if values is not None and values["status"] == DONE else None
 
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do; a final trial also needs its model."""
+        if self.record() is None:
+            return False
+        return self.fold != FINAL or (self.folder / "model").exists()
+
     def predictions(self) -> pd.DataFrame:
         """predictions.parquet: id, fold, label, predicted, p_0..p_{K-1}."""
         return pd.read_parquet(self.folder / "predictions.parquet")
@@ -104,7 +111,7 @@ def run_folds(
     repeats = 1 + max(split.repeat for split in row.splits)
     for repeat in range(repeats):
         splits = [s for s in row.splits if s.repeat == repeat and s.fold != FINAL]
-        open_ = [s for s in splits if trial_of(run, row.variant.name, s).record() is None]
+        open_ = [s for s in splits if not trial_of(run, row.variant.name, s).finished]
         if not open_:
             continue
 
@@ -112,7 +119,8 @@ def run_folds(
             progress.advance((before + done) / repeats, note)
 
         seeded = dataclasses.replace(context, seed=context.seed + repeat, advance=advance)
-        problem = _run(row.variant, row.variant.recipe, open_, dataset, run, seeded)
+        together = splits if row.variant.recipe.joint else open_
+        problem = _run(row.variant, row.variant.recipe, together, dataset, run, seeded)
         if problem is not None:
             progress.end(f"failed: {problem}")
             return problem
@@ -131,7 +139,7 @@ def run_finals(
     progress.begin(f"{place} {row.variant.name}, {row.labels} labels, final fit")
     for split in (s for s in row.splits if s.fold == FINAL):
         trial = trial_of(run, row.variant.name, split)
-        if trial.record() is not None and (trial.folder / "model").exists():
+        if trial.finished:
             continue
         folds = [t.record() for t in row.trials(run, final=False) if t.repeat == split.repeat]
         recipe = row.variant.recipe.settled([record["chosen"] for record in folds if record])
@@ -185,7 +193,8 @@ def _run(
     started = time.perf_counter()
     try:
         for split, fitted in zip(splits, _fits(recipe, splits, dataset, context), strict=True):
-            _finish(variant, split, fitted, dataset, run)
+            if not trial_of(run, variant.name, split).finished:
+                _finish(variant, split, fitted, dataset, run)
             done += 1
     except (LabelwiseError, MemoryError, RuntimeError) as error:
         # RuntimeError is what torch raises when it is out of memory, among others.

@@ -13,6 +13,7 @@ import pandas as pd
 from labelwise.bundle import load as load_model
 from labelwise.data.dataset import UNLABELED, Dataset
 from labelwise.data.load import load
+from labelwise.data.split import FINAL
 from labelwise.errors import DataError
 from labelwise.measure import Evaluation
 from labelwise.measure import evaluate as measure
@@ -59,6 +60,7 @@ def evaluate(
     Raises:
         DataError: no labeled image, or of a class that the model does not know.
     """
+    place = None if isinstance(model, Model) else Path(model)
     model = model if isinstance(model, Model) else load_model(model)
     dataset = load(data, target=target)
     rows = dataset.usable[dataset.labels[dataset.usable] != UNLABELED]
@@ -76,7 +78,8 @@ def evaluate(
         groups=dataset.groups[rows],
         images=rows,
     )
-    return Judgement(dataset, evaluation, (*dataset.warnings, *_familiar(model, dataset)))
+    familiar = _familiar(place, model, dataset, rows)
+    return Judgement(dataset, evaluation, (*dataset.warnings, *familiar))
 
 
 def predict(model: Model | str | Path, paths: Iterable[str | Path] | str | Path) -> pd.DataFrame:
@@ -100,10 +103,32 @@ def _labels_for(model: Model, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
     return numbers[dataset.labels[rows]]
 
 
-def _familiar(model: Model, dataset: Dataset) -> tuple[str, ...]:
-    if model.facts.get("data", {}).get("fingerprint") != dataset.fingerprint:
-        return ()
-    return (
-        "The model has learned from these very images: the numbers are better than they will be "
-        "on new ones. The run's report has the honest ones.",
-    )
+def _familiar(place: Path | None, model: Model, dataset: Dataset, rows: np.ndarray) -> list[str]:
+    """A warning if judged images are among those that the model learned from.
+
+    Which these are is known from the run that the model lies in; of a model by itself only whether
+    it was made from this very data set.
+    """
+    run = next((p for p in (place, place and place.parent) if p and _is_run(p)), None)
+    if run is None:
+        if model.facts.get("data", {}).get("fingerprint") != dataset.fingerprint:
+            return []
+        return [
+            "The model was made from this very data set: but for a test part, it has learned from "
+            "these images, and the numbers are better than they will be on new ones."
+        ]
+    folds = pd.read_parquet(run / "folds.parquet")
+    final = (folds["fold"] == FINAL) & (folds["labels"] == model.facts.get("labels"))
+    ids = folds[final & (folds["role"] == "train")]["id"]
+    contents = pd.read_parquet(run / "data.parquet", columns=["content"])["content"]
+    seen = int(np.isin(dataset.contents[rows].astype(str), contents.iloc[ids].to_numpy(str)).sum())
+    if not seen:
+        return []
+    return [
+        f"The model has learned from {seen} of the {len(rows)} images: the numbers are better than "
+        "they will be on new ones. The run's report has the honest ones."
+    ]
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "folds.parquet").exists() and (folder / "data.parquet").exists()

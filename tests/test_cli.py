@@ -215,7 +215,7 @@ def test_evaluate_judges_by_class_names_and_warns_of_familiar_data(call, run, so
     assert status == 0
     found = json.loads(out)
     assert found["n"] == 36
-    assert any("has learned from these very images" in text for text in found["warnings"])
+    assert any("has learned from 36 of the 36 images" in text for text in found["warnings"])
     status, _, err = call("evaluate", run.folder, class_folders(tmp_path / "p", {"x": 2, "y": 2}))
     assert status == 2
     assert "does not know 2 of the 2 classes" in err
@@ -276,3 +276,44 @@ def test_the_installed_command_works_as_a_process(tmp_path):
     assert done.returncode == 0, done.stderr
     assert b"Traceback" not in done.stderr
     assert Path(name).exists()
+
+
+@pytest.mark.parametrize("line", ["out = 'x'", "resume = true", "data = 'x'", "recipes = 'mlp'"])
+def test_a_file_cannot_give_what_is_no_option(call, source, tmp_path, line):
+    config = tmp_path / "c.toml"
+    config.write_text(line)
+    words = ("train", source, "--recipe", "mlp(epochs=1)", "--out", tmp_path / "run")
+    status, _, err = call(*words, "--config", config, "--quiet")
+    assert status == 2
+    assert "is not an option that a file can give" in err
+
+
+def test_a_truth_value_is_no_number(call, source, tmp_path):
+    config = tmp_path / "c.toml"
+    config.write_text("test = true")
+    status, _, err = call("compare", source, "--out", tmp_path / "r", "--config", config, "--quiet")
+    assert status == 2
+    assert "test = True" in err
+
+
+@pytest.mark.parametrize("kind", ["table", "csv", "json"])
+def test_a_name_that_is_no_unicode_or_steers_terminals_is_shown_escaped(call, run, tmp_path, kind):
+    good = write(tmp_path / "x.png")
+    good.rename(tmp_path / b"bad\xff.png".decode("utf-8", "surrogateescape"))
+    write(tmp_path / "\x1b[31mred.png")
+    status, out, err = call("predict", run.folder, tmp_path, "--format", kind)
+    assert (status, err) == (0, "")
+    if kind == "table":
+        assert "\x1b" not in out
+
+
+def test_predict_on_an_empty_folder_says_so(call, run, tmp_path):
+    status, _, err = call("predict", run.folder, tmp_path)
+    assert status == 0
+    assert "no file" in err
+
+
+def test_predictions_are_not_written_over_a_folder(call, run, tmp_path):
+    status, _, err = call("predict", run.folder, tmp_path, "--format", "csv", "--out", tmp_path)
+    assert status == 2
+    assert "this is a folder" in err

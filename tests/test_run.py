@@ -401,3 +401,84 @@ def test_the_record_names_neither_host_nor_user(run):
     text = (run.folder / "run.json").read_text()
     assert os.uname().nodename not in text
     assert run.record["status"] == "done"
+
+
+def test_a_run_of_recipe_values_is_resumed_with_the_same_ones_only(tmp_path, monkeypatch):
+    from labelwise import run as module
+    from labelwise.recipe.mlp import Mlp
+
+    source = gratings_file(tmp_path / "g.npz", 12)
+    monkeypatch.setattr(module, "write_report", lambda *a: pytest.fail("stopped"))
+    with pytest.raises(pytest.fail.Exception):
+        compare(source, out=tmp_path / "run", recipes=[Mlp(epochs=2)])
+    monkeypatch.undo()
+    with pytest.raises(OptionError, match="began with other recipes"):
+        compare(source, out=tmp_path / "run", recipes=[Mlp(epochs=3)], resume=True)
+    run = compare(source, out=tmp_path / "run", resume=True)
+    assert [row["recipe"]["epochs"] for row in run.results["rows"]] == [2]
+
+
+def test_a_probe_resumed_in_the_middle_ends_with_the_same_numbers(tmp_path, monkeypatch):
+    from labelwise import run as module
+
+    source = gratings_file(tmp_path / "g.npz", 12)
+    recipes = "probe(image_size=32)"
+    whole = compare(source, out=tmp_path / "whole", recipes=recipes)
+    monkeypatch.setattr(module, "write_report", lambda *a: pytest.fail("stopped"))
+    with pytest.raises(pytest.fail.Exception):
+        compare(source, out=tmp_path / "run", recipes=recipes)
+    monkeypatch.undo()
+    lost = tmp_path / "run" / "trials" / "probe" / "labels-all_repeat-0_fold-3"
+    for name in ("trial.json", "predictions.parquet"):
+        (lost / name).unlink()
+    run = compare(source, out=tmp_path / "run", resume=True)
+    assert without_times(run.results) == without_times(whole.results)
+
+
+def test_a_broken_file_in_the_given_test_part_does_not_stop_a_resumed_run(tmp_path, monkeypatch):
+    from labelwise import run as module
+    from tests.images import class_folders, write
+
+    class_folders(tmp_path / "photos" / "train", {"a": 6, "b": 6})
+    for number in range(6):
+        write(tmp_path / "photos" / "test" / "ab"[number % 2] / f"{number}.png", 100 + number)
+    (tmp_path / "photos" / "test" / "a" / "broken.jpg").write_bytes(b"x")
+    monkeypatch.setattr(module, "judge", lambda *a: pytest.fail("stopped"))
+    with pytest.raises(pytest.fail.Exception):
+        compare(tmp_path / "photos", out=tmp_path / "run", recipes="mlp(epochs=1)")
+    monkeypatch.undo()
+    run = compare(tmp_path / "photos", out=tmp_path / "run", resume=True)
+    assert run.results["rows"][0]["test"]["accuracy"]["n"] == 6
+
+
+@pytest.mark.parametrize(
+    "options", [{"recipes": "nope"}, {"labels": "999"}, {"folds": 50}, {"recipes": []}]
+)
+def test_an_unusable_call_leaves_no_folder_behind(options, source, tmp_path):
+    with pytest.raises(OptionError):
+        compare(source, out=tmp_path / "run", **{"recipes": "mlp(epochs=1)", **options})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_an_option_error(source, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OptionError, match="cannot be written"):
+        compare(source, out=tmp_path / "file" / "run", recipes="mlp(epochs=1)")
+
+
+def test_evaluating_on_the_sealed_part_raises_no_false_alarm(run, source):
+    test = labelwise.evaluate(run.folder, source, split="test")
+    train = labelwise.evaluate(run.folder, source, split="train")
+    assert not any("has learned" in text for text in test.warnings)
+    assert any("has learned from" in text for text in train.warnings)
+
+
+def test_of_one_variant_nothing_is_corrected_and_a_correction_never_flatters(tmp_path):
+    source = gratings_file(tmp_path / "g.npz", 12)
+    one = compare(source, out=tmp_path / "one", recipes="mlp(epochs=1)")
+    assert one.results["corrected"] is None
+    two = compare(
+        source, out=tmp_path / "two", recipes="mlp(epochs=1), b=mlp(epochs=3)", metric="macro_f1"
+    )
+    best = max(row["metrics"]["macro_f1"]["value"] for row in two.results["rows"])
+    assert two.results["corrected"]["value"] <= best

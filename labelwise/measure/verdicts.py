@@ -302,6 +302,10 @@ def corrected_for_selection(
     37 % of the groups are not drawn, so that the interval is about 1.4 times as wide as that of a
     single variant, and covers more than `level`.
 
+    The value is never better than the winner's own: where few images carry much weight, as a rare
+    class does in a macro average, the images not drawn lack them and would flatter. With one
+    variant nothing was chosen, and its value stands.
+
     Raises:
         DataError, OptionError: as in `verdicts`.
 
@@ -321,6 +325,11 @@ def corrected_for_selection(
         return undefined(rows.n, "bbc-cv")
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     value = float(values.mean())
+    everything = np.ones((1, one.rows))
+    own = [
+        float(sample_values(s.sample(everything), [metric])[metric][0]) for s in scorers.values()
+    ]
+    value = min(value, max(own)) if METRICS[metric].higher_is_better else max(value, min(own))
     if np.ptp(values) <= 1e-12:
         bounds = METRICS[metric].low, METRICS[metric].high
         low, high = widened(value, int(rows.group.max()) + 1, bounds, level)

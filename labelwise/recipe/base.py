@@ -101,12 +101,15 @@ class Recipe(ABC):
         rank: declared cost of using the model and of making it, low is cheap; breaks ties between
             equally good variants, so that a recommendation never depends on measured seconds.
         uses_unlabeled: whether images without a label are of use to it.
+        joint: whether `fit_many` shares numerical work between its tasks, so that the last digits
+            of a fit depend on the others; a resumed run then fits them together again.
     """
 
     name: ClassVar[str]
     regime: ClassVar[str]
     rank: ClassVar[int]
     uses_unlabeled: ClassVar[bool] = False
+    joint: ClassVar[bool] = False
 
     @abstractmethod
     def fit(self, task: Task, context: Context) -> Fitted:

@@ -42,6 +42,7 @@ class Probe(Recipe):
     name: ClassVar[str] = "probe"
     regime: ClassVar[str] = "logistic regression on a frozen pretrained network"
     rank: ClassVar[int] = 3
+    joint: ClassVar[bool] = True
 
     backbone: str = option("efficientnet-lite0", "pretrained network; see labelwise doctor")
     image_size: int | None = option(None, "pixels a side; left open: the backbone's own")
@@ -138,7 +139,9 @@ class Probe(Recipe):
     def _input(self, images: Images, backbone: Backbone) -> Preprocessing:
         side = self.image_size
         if side is None:
-            small = float(np.median(images.sizes.min(axis=1))) <= SMALL_SIDE
+            # Of all images, so that every fit of a run gets the same size.
+            everything = images.dataset.images(images.dataset.usable)
+            small = float(np.median(everything.sizes.min(axis=1))) <= SMALL_SIDE
             side = min(SMALL_INPUT, backbone.size) if small else backbone.size
         return Preprocessing(side, side)
 

@@ -106,6 +106,24 @@ def _fields(kind: type[Recipe]) -> list[str]:
     return [field.name for field in dataclasses.fields(kind)]
 
 
+def recipe_of(configuration: Mapping[str, Any]) -> Recipe:
+    """The recipe of a configuration, as `Recipe.configuration` gives it and run.json keeps it.
+
+    Raises:
+        OptionError: the recipe is not one of labelwise's own.
+    """
+    name = configuration["name"]
+    if name not in RECIPES:
+        raise OptionError(f"The recipe {name!r} is not one of labelwise's own: give it again.")
+    values = {}
+    for field, value in configuration.items():
+        if isinstance(value, dict):
+            value = recipe_of(value)
+        values[field] = tuple(value) if isinstance(value, list) else value
+    del values["name"]
+    return RECIPES[name](**values)
+
+
 def _value(kind: type[Recipe], name: str, text: str | Recipe) -> Any:
     """The text of a field, or the recipe that it names, as the type that the field has."""
     if name not in _fields(kind):
@@ -145,7 +163,7 @@ def _unknown(what: str, name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"there is no {what} {name!r}; {hint}Choose from {', '.join(known)}."
+    return f"there is no {what} {name!r}; {hint}choose from {', '.join(known)}."
 
 
 class _Reader:
