@@ -21,7 +21,7 @@ from labelwise.recipe import RECIPES, cnn
 from labelwise.run import compare
 from tests.tasks import gratings_file
 
-QUICK = "mlp(epochs=4), cnn(epochs=4)"
+QUICK = "mlp(epochs=4, least_steps=0), cnn(epochs=4, least_steps=0)"
 
 
 @pytest.fixture(scope="module")
@@ -326,7 +326,7 @@ def test_every_preset_of_the_cnn_runs_where_it_fits(tmp_path):
 COMMAND = """
 import sys
 from labelwise.run import compare
-compare(sys.argv[1], out=sys.argv[2], recipes="mlp(epochs=3), cnn(epochs=3)", resume=True, seed=1)
+compare(sys.argv[1], out=sys.argv[2], recipes="mlp(epochs=3, least_steps=0), cnn(epochs=3, least_steps=0)", resume=True, seed=1)
 """
 
 
