@@ -326,7 +326,8 @@ def test_every_preset_of_the_cnn_runs_where_it_fits(tmp_path):
 COMMAND = """
 import sys
 from labelwise.run import compare
-compare(sys.argv[1], out=sys.argv[2], recipes="mlp(epochs=3, least_steps=0), cnn(epochs=3, least_steps=0)", resume=True, seed=1)
+recipes = "mlp(epochs=3, least_steps=0), cnn(epochs=3, least_steps=0)"
+compare(sys.argv[1], out=sys.argv[2], recipes=recipes, resume=True, seed=1)
 """
 
 
