@@ -24,6 +24,9 @@ from labelwise.files import write_file, write_json
 
 SHARD = 2048  # images; also the most work that a kill can cost
 
+#: what this process has read of the stores: folder -> (shards, pixel hash -> (shard, row))
+_INDEX: dict[Path, tuple[set[str], dict[str, tuple[str, int]]]] = {}
+
 #: computes rows for the images at some positions: yields arrays (n, ...) in order
 Compute = Callable[[np.ndarray], Iterator[np.ndarray]]
 
@@ -90,13 +93,16 @@ class Store:
         return result
 
     def _places(self) -> dict[str, tuple[str, int]]:
-        """Pixel hash -> (shard, row)."""
-        places = {}
-        for ids in sorted(self.folder.glob("*.ids")):
-            if not ids.with_suffix(".npy").exists():
-                continue  # the stores were emptied meanwhile
-            for row, content in enumerate(ids.read_text().split()):
-                places[content] = (ids.stem, row)
+        """Pixel hash -> (shard, row). A shard never changes, so that its ids are read once."""
+        listed = {(path.suffix, path.stem) for path in self.folder.glob("*.[in]*")}
+        names = {stem for suffix, stem in listed if suffix == ".ids" and (".npy", stem) in listed}
+        known, places = _INDEX.get(self.folder, (set(), {}))
+        if not known <= names:  # the stores were emptied meanwhile
+            known, places = set(), {}
+        for name in sorted(names - known):
+            contents = (self.folder / f"{name}.ids").read_text().split()
+            places.update({content: (name, row) for row, content in enumerate(contents)})
+        _INDEX[self.folder] = (names, places)
         return places
 
     def _add(self, contents: Sequence[str], rows: np.ndarray) -> None:
