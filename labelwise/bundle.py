@@ -110,15 +110,14 @@ def load(folder: str | Path) -> Model:
     Raises:
         BundleError: names the file and what is wrong with it.
     """
-    folder = Path(folder)
-    if not (folder / MODEL_FILE).exists() and (folder / "model" / MODEL_FILE).exists():
-        folder = folder / "model"
+    folder = model_folder(Path(folder))
     description = _description(folder / MODEL_FILE)
     data = _weights(folder / WEIGHTS_FILE, description.weights)
     preprocessing = Preprocessing(**description.preprocessing.model_dump())
     architecture = description.architecture.model_dump()
     try:
-        network = build(architecture, len(description.class_names), preprocessing.shape)
+        classes = len(description.class_names) or None  # without classes there is no head
+        network = build(architecture, classes, preprocessing.shape)
     except (LayerError, RuntimeError, ValueError, KeyError) as error:
         raise BundleError(
             f"{folder / MODEL_FILE}: this architecture cannot be built: {error}"
@@ -132,6 +131,12 @@ def load(folder: str | Path) -> Model:
         recipe=description.recipe,
         facts=description.facts,
     )
+
+
+def model_folder(folder: Path) -> Path:
+    """The folder that holds the model: of a run, its recommended one."""
+    inner = folder / "model"
+    return inner if not (folder / MODEL_FILE).exists() and (inner / MODEL_FILE).exists() else folder
 
 
 def _description(file: Path) -> _Description:

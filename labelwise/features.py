@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from labelwise.backbones import Backbone
-from labelwise.data.preprocess import Preprocessing, prepared
+from labelwise.data.preprocess import Color, Preprocessing, Resize, prepared
+from labelwise.errors import OptionError
 from labelwise.store import Store
 
 if TYPE_CHECKING:
     import torch
 
     from labelwise.data.dataset import Images
+    from labelwise.nn.layers import Stack
     from labelwise.nn.taps import Taps
 
 #: told the number of images just done and the number to do
 Advance = Callable[[int, int], None]
 
+SMALL_SIDE = 64  # images up to this size are enlarged to SMALL_INPUT only: more costs, gains little
+SMALL_INPUT = 128
 BATCH = 16  # images per forward pass: large enough for full speed, small enough for any memory
 
 
@@ -62,7 +67,7 @@ def embeddings(
     """
     import torch
 
-    body = load_taps(backbone)
+    body = load_body(backbone)
     store = embedding_store(backbone, preprocessing)
     total = len(store.missing(images.contents))
 
@@ -76,16 +81,54 @@ def embeddings(
     return torch.from_numpy(store.rows(images.contents, compute))
 
 
+def input_of(
+    backbone: Backbone,
+    images: Images,
+    *,
+    image_size: int | None = None,
+    color: Color | None = None,
+    resize: Resize | None = None,
+) -> Preprocessing:
+    """How images become a backbone's input: as it was trained, but for what is given.
+
+    Args:
+        images: of the data set that decides; all of it, so that every fit gets the same size.
+
+    Raises:
+        OptionError: the network takes no images of this size or color.
+    """
+    own = backbone.preprocessing
+    size = (image_size, image_size) if image_size is not None else (own.height, own.width)
+    if backbone.resizable and image_size is None:
+        everything = images.dataset.images(images.dataset.usable)
+        small = float(np.median(everything.sizes.min(axis=1))) <= SMALL_SIDE
+        size = (min(SMALL_INPUT, size[0]), min(SMALL_INPUT, size[1])) if small else size
+    if not backbone.resizable and size != (own.height, own.width):
+        raise OptionError(
+            f"--image-size {image_size}: the backbone {backbone.name!r} takes images of "
+            f"{own.width} x {own.height} pixels only. Leave the option out."
+        )
+    if color == "rgb" and len(backbone.mean) == 1:
+        raise OptionError(
+            f"--color rgb: the backbone {backbone.name!r} was trained on gray images. Leave the "
+            "option out, or give --color gray."
+        )
+    return replace(
+        own, height=size[0], width=size[1], color=color or own.color, resize=resize or own.resize
+    )
+
+
 def embedding_store(backbone: Backbone, preprocessing: Preprocessing) -> Store:
     """Where a backbone's embeddings are kept; the key names all that decides their values."""
     import timm
     import torch
     import torchvision
 
+    body = load_body(backbone)
     key = {
         "what": "embedding",
         "weights": backbone.sha256,
-        "architecture": backbone.timm_name,
+        "architecture": body.architecture,
         "mean": list(backbone.mean),
         "std": list(backbone.std),
         "preprocessing": vars(preprocessing),
@@ -95,11 +138,11 @@ def embedding_store(backbone: Backbone, preprocessing: Preprocessing) -> Store:
         "timm": timm.__version__,
         "view": "center",
     }
-    return Store.open(key, [load_taps(backbone).width], "float32")
+    return Store.open(key, [body.width], "float32")
 
 
 def normalized(pixels: torch.Tensor, backbone: Backbone) -> torch.Tensor:
-    """uint8 (N, 3, H, W) as the backbone's weights expect it, in the memory order fast on a CPU."""
+    """uint8 (N, C, H, W) as the backbone's weights expect it, in the memory order fast on a CPU."""
     import torch
 
     mean = torch.tensor(backbone.mean).view(-1, 1, 1)
@@ -108,11 +151,11 @@ def normalized(pixels: torch.Tensor, backbone: Backbone) -> torch.Tensor:
 
 
 @lru_cache(maxsize=2)
-def load_taps(backbone: Backbone) -> Taps:
+def load_body(backbone: Backbone) -> Taps | Stack:
     """The network of a backbone, read once per process; shared, so it must never be trained."""
     import torch
 
-    body = backbone.taps()
+    body = backbone.body()
     for weights in body.parameters():
         weights.requires_grad_(False)
     return body.to(memory_format=torch.channels_last)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -14,11 +14,12 @@ import pandas as pd
 from labelwise.backbones import Backbone
 from labelwise.data.dataset import Images
 from labelwise.data.preprocess import Preprocessing
+from labelwise.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
 
-    from labelwise.nn.network import Network
+    from labelwise.nn.network import Body, Network
 
 OK = "ok"  # the status of an image that was answered
 AT_ONCE, BATCH = 4096, 256  # images whose pixels are in memory, and in one forward pass
@@ -26,13 +27,14 @@ AT_ONCE, BATCH = 4096, 256  # images whose pixels are in memory, and in one forw
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """An immutable classifier: decoded images in, probabilities out.
+    """An immutable classifier: decoded images in, embeddings and probabilities out.
 
     Attributes:
-        network: uint8 pixels at the input size -> (maps, embedding, logits).
+        network: uint8 pixels at the input size -> (maps, embedding, logits); without a head, as
+            what was trained without any label has none, it only embeds.
         architecture: what `build` needs to make the network again, JSON-safe.
         preprocessing: from a photo of any size to the network's input.
-        class_names: names of the classes 0..K-1.
+        class_names: names of the classes 0..K-1; empty without a head.
         recipe: name and hyperparameters of the recipe that made it.
         facts: what else is on record: data fingerprint, metrics with intervals, licenses, seed.
         backbone: the frozen pretrained network inside, if its embeddings may come from the store.
@@ -51,23 +53,45 @@ class Model:
 
         Prepared pixels, or the embeddings of a frozen backbone, come from the store where they are
         known, and go there where they are not.
+
+        Raises:
+            UsageError: the model has no head.
         """
         import torch
 
-        from labelwise.features import embeddings, stored_pixels
+        head = self._head
+        if self.backbone is None:
+            return self._all(images, len(self.class_names), lambda found: found[1])
+        embedding = torch.from_numpy(self.embed(images))
+        with torch.inference_mode():
+            return head(embedding).numpy()
+
+    def embed(self, images: Images) -> np.ndarray:
+        """Embeddings of images of any size; float32 (N, D)."""
+        from labelwise.features import embeddings
 
         if self.backbone is not None:
-            embedding = embeddings(images, self.backbone, self.preprocessing)
-            with torch.inference_mode():
-                head = self.network.head
-                assert head is not None
-                return head(embedding).numpy()
-        parts = [np.zeros((0, len(self.class_names)), np.float32)]
+            return embeddings(images, self.backbone, self.preprocessing).numpy()
+        return self._all(images, cast("Body", self.network.body).width, lambda found: found[0])
+
+    def _all(
+        self,
+        images: Images,
+        width: int,
+        part: Callable[[tuple[torch.Tensor, torch.Tensor]], torch.Tensor],
+    ) -> np.ndarray:
+        """Embeddings or logits of all images; float32 (N, width)."""
+
+        from labelwise.features import stored_pixels
+
+        result = np.empty((len(images), width), np.float32)
         for start in range(0, len(images), AT_ONCE):
             some = images.subset(slice(start, start + AT_ONCE))
             pixels = stored_pixels(some, self.preprocessing)
-            parts += [self._logits(batch) for batch in torch.split(pixels, BATCH)]
-        return np.concatenate(parts)
+            for place in range(0, len(some), BATCH):
+                found = part(self._forward(pixels[place : place + BATCH]))
+                result[start + place : start + place + len(found)] = found.numpy()
+        return result
 
     def predict_proba(self, images: Images) -> np.ndarray:
         """Class probabilities; float64 (N, K), rows sum to 1."""
@@ -80,11 +104,14 @@ class Model:
             A row per file, in order: path, label (class name), probability (of that class), set
             (classes that cannot be excluded; null until a model has a conformal quantile), status
             ("ok", or why there is no answer). A file that cannot be read has a row as well.
+
+        Raises:
+            UsageError: the model has no head.
         """
         from labelwise.data.decode import decode
         from labelwise.data.source import shown
 
-        rows = []
+        rows, _ = [], self._head
         for path in _files(paths):
             decoded = decode(path)
             row: dict[str, Any] = {"path": shown(path), "label": None, "probability": None}
@@ -98,14 +125,25 @@ class Model:
         return pd.DataFrame(rows, columns=["path", "label", "probability", "set", "status"])
 
     def _proba_of(self, image: np.ndarray) -> np.ndarray:
-        return softmax(self._logits(self.preprocessing(image)[None]))[0]
+        return softmax(self._forward(self.preprocessing(image)[None])[1].numpy())[0]
 
-    def _logits(self, pixels: torch.Tensor) -> np.ndarray:
+    @property
+    def _head(self) -> torch.nn.Module:
+        if self.network.head is None:
+            raise UsageError(
+                "This model has no head: it was trained without any label, so it can embed images "
+                "but not name their class. Use it with `labelwise embed`, or as --backbone."
+            )
+        return self.network.head
+
+    def _forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embedding and logits, (N, 0) without a head; float32 on the CPU."""
         import torch
 
         with torch.inference_mode():
-            logits = self.network.eval()(pixels.to(self.network.mean.device))[2]
-        return logits.float().cpu().numpy()
+            _, embedding, logits = self.network.eval()(pixels.to(self.network.mean.device))
+        logits = embedding[:, :0] if logits is None else logits
+        return embedding.float().cpu(), logits.float().cpu()
 
 
 def build(

@@ -335,7 +335,9 @@ def _variants(folder: Path, settings: Settings, made: Sequence[Recipe]) -> tuple
     variants = parse_variants(
         asked or list(RECIPES),
         settings=settings.set,
-        defaults={"backbone": settings.backbone, "image_size": settings.image_size},
+        defaults={
+            name: getattr(settings, name) for name in ("backbone", "image_size", "color", "resize")
+        },
     )
     if not (folder / RUN_FILE).exists():
         return variants

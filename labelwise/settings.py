@@ -44,6 +44,8 @@ class Settings(pydantic.BaseModel):
     metric: str = "accuracy"
     backbone: str | None = None
     image_size: Annotated[int, Field(ge=4, le=2048)] | None = None
+    color: Literal["rgb", "gray"] | None = None
+    resize: Literal["crop", "squash", "pad"] | None = None
     set: tuple[str, ...] = ()
     budget: str = "10m"
     device: str = "auto"

@@ -13,11 +13,11 @@ import pandas as pd
 from labelwise.bundle import load as load_model
 from labelwise.data.dataset import UNLABELED, Dataset
 from labelwise.data.load import load
-from labelwise.data.split import FINAL
 from labelwise.errors import DataError
 from labelwise.measure import Evaluation
 from labelwise.measure import evaluate as measure
 from labelwise.model import Model
+from labelwise.transfer import familiar
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,13 @@ def evaluate(
         groups=dataset.groups[rows],
         images=rows,
     )
-    familiar = _familiar(place, model, dataset, rows)
-    return Judgement(dataset, evaluation, (*dataset.warnings, *familiar))
+    warnings = list(dataset.warnings)
+    if learned := familiar(place, model.facts, dataset, rows):
+        warnings.append(
+            f"The model {learned}. The numbers are better than they will be on new ones; those of "
+            "its own report are honest."
+        )
+    return Judgement(dataset, evaluation, tuple(warnings))
 
 
 def predict(model: Model | str | Path, paths: Iterable[str | Path] | str | Path) -> pd.DataFrame:
@@ -101,34 +106,3 @@ def _labels_for(model: Model, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
         )
     numbers = np.array([place.get(name, -1) for name in dataset.class_names])
     return numbers[dataset.labels[rows]]
-
-
-def _familiar(place: Path | None, model: Model, dataset: Dataset, rows: np.ndarray) -> list[str]:
-    """A warning if judged images are among those that the model learned from.
-
-    Which these are is known from the run that the model lies in; of a model by itself only whether
-    it was made from this very data set.
-    """
-    run = next((p for p in (place, place and place.parent) if p and _is_run(p)), None)
-    if run is None:
-        if model.facts.get("data", {}).get("fingerprint") != dataset.fingerprint:
-            return []
-        return [
-            "The model was made from this very data set: but for a test part, it has learned from "
-            "these images, and the numbers are better than they will be on new ones."
-        ]
-    folds = pd.read_parquet(run / "folds.parquet")
-    final = (folds["fold"] == FINAL) & (folds["labels"] == model.facts.get("labels"))
-    ids = folds[final & (folds["role"] == "train")]["id"]
-    contents = pd.read_parquet(run / "data.parquet", columns=["content"])["content"]
-    seen = int(np.isin(dataset.contents[rows].astype(str), contents.iloc[ids].to_numpy(str)).sum())
-    if not seen:
-        return []
-    return [
-        f"The model has learned from {seen} of the {len(rows)} images: the numbers are better than "
-        "they will be on new ones. The run's report has the honest ones."
-    ]
-
-
-def _is_run(folder: Path) -> bool:
-    return (folder / "folds.parquet").exists() and (folder / "data.parquet").exists()

@@ -20,6 +20,7 @@ LAYERS = [
     ["features"],
     ["model"],
     ["bundle"],
+    ["transfer"],
     ["recipe"],
     ["progress", "settings", "machine", "checks"],
     ["plan"],

@@ -76,10 +76,10 @@ def test_the_frozen_network_is_not_changed_by_fitting(data):
 
 
 def test_small_images_are_enlarged_less_than_the_backbone_was_trained_with(data):
-    from labelwise.backbones import find_backbone
+    from labelwise.backbones import find_pretrained
 
     assert (
-        Probe()._input(data.images(data.usable), find_backbone("efficientnet-lite0")).width == 128
+        Probe()._input(data.images(data.usable), find_pretrained("efficientnet-lite0")).width == 128
     )
 
 

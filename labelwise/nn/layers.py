@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -97,6 +98,11 @@ class Stack(nn.Module):
         self.spatial = nn.Sequential(*spatial)
         self.vector = nn.Sequential(*vector)
         self.width = math.prod(current)
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """What `model.build` makes this body of again, JSON-safe."""
+        return {"kind": "layers", "layers": self.text}
 
     def forward(self, images: torch.Tensor) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
         """float32 (N, C, H, W) -> ((N, C', H', W') or nothing, (N, D))."""

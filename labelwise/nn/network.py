@@ -51,7 +51,7 @@ class Network(nn.Module):
         self.head = None if classes is None else nn.Linear(cast(Body, body).width, classes)
 
     def normalized(self, pixels: torch.Tensor) -> torch.Tensor:
-        """uint8 (N, C, H, W) -> float32 of the same shape."""
+        """uint8 (N, C, H, W) -> float32; gray becomes three channels where the mean has three."""
         return (pixels.float() / 255 - self.mean) / self.std
 
     def forward(self, pixels: torch.Tensor) -> Outputs:

@@ -38,6 +38,11 @@ class Taps(nn.Module):
         self.widths = tuple(widths[index] for index in self.chosen)
         self.width = sum(self.widths)
 
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """What `model.build` makes this body of again, JSON-safe."""
+        return {"kind": "timm", "name": self.name, "chosen": list(self.chosen)}
+
     def columns(self, chosen: tuple[int, ...]) -> list[int]:
         """Columns of this net's embedding that belong to some of its stages (negative allowed)."""
         starts = [sum(self.widths[:index]) for index in range(len(self.widths))]

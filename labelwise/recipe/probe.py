@@ -10,23 +10,29 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from labelwise.backbones import Backbone, find_backbone
+from labelwise.backbones import Backbone
 from labelwise.data.dataset import Images
-from labelwise.data.preprocess import Preprocessing
+from labelwise.data.preprocess import Color, Preprocessing, Resize
 from labelwise.data.split import ONE_PART_ABOVE, VALIDATION_FROM, deal
 from labelwise.errors import OptionError, TrainingError
-from labelwise.features import BATCH, embedding_store, embeddings, load_taps, normalized
+from labelwise.features import (
+    BATCH,
+    embedding_store,
+    embeddings,
+    input_of,
+    load_body,
+    normalized,
+)
 from labelwise.model import Model, build
 from labelwise.nn.logistic import Heads, LogisticSolver
 from labelwise.nn.train import confusion_columns
 from labelwise.recipe.base import Context, Cost, Fitted, Recipe, Task, option
+from labelwise.transfer import find_backbone
 
 STRENGTHS = tuple(float(f"{value:.3g}") for value in np.logspace(-3, 1, 8))
 FEW_STRENGTH = 0.1  # where there are too few labels to choose; see docs/results.md
 INNER_FOLDS = 5
 LOWEST = float(np.log(1e-7))  # log-probability; a class absent from an inner fold has none lower
-SMALL_SIDE = 64  # images up to this size are enlarged to SMALL_INPUT only: more costs, gains little
-SMALL_INPUT = 128
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,12 @@ class Probe(Recipe):
     rank: ClassVar[int] = 3
     joint: ClassVar[bool] = True
 
-    backbone: str = option("efficientnet-lite0", "pretrained network; see labelwise doctor")
+    backbone: str = option(
+        "efficientnet-lite0", "pretrained network (see labelwise doctor), or a saved model's folder"
+    )
     image_size: int | None = option(None, "pixels a side; left open: the backbone's own")
+    color: Color | None = option(None, "rgb or gray; left open: the backbone's own")
+    resize: Resize | None = option(None, "crop, squash or pad; left open: the backbone's own")
     strength: float | None = option(None, "of the L2 penalty; left open: cross-validated")
 
     def __post_init__(self) -> None:
@@ -81,17 +91,13 @@ class Probe(Recipe):
             list(range(len(parts))),
             [best.strength for best in chosen],
         )
-        architecture = {
-            "kind": "timm",
-            "name": backbone.timm_name,
-            "chosen": list(load_taps(backbone).chosen),
-            "mean": list(backbone.mean),
-            "std": list(backbone.std),
-        }
+        body = load_body(backbone)
+        scaling = {"mean": list(backbone.mean), "std": list(backbone.std)}
+        architecture = {**body.architecture, **scaling}
         seconds = (time.perf_counter() - started) / len(tasks)
         for number, (task, best) in enumerate(zip(tasks, chosen, strict=True)):
             network = build(architecture, len(task.class_names), preprocessing.shape)
-            network.body = load_taps(backbone)
+            network.body = body
             assert network.head is not None
             with torch.no_grad():
                 network.head.weight.copy_(heads.weight[number].T / best.temperature)
@@ -122,7 +128,7 @@ class Probe(Recipe):
         everything = dataset.images(dataset.usable[dataset.labels[dataset.usable] >= 0])
         preprocessing = self._input(everything, backbone)
         missing = len(embedding_store(backbone, preprocessing).missing(everything.contents))
-        body = load_taps(backbone)
+        body = load_body(backbone)
         once = 0.0
         if missing:
             blank = torch.zeros(BATCH, *preprocessing.shape, dtype=torch.uint8)
@@ -137,13 +143,9 @@ class Probe(Recipe):
         return Cost(once=once, fit=0.1 + (head if self.strength is None else head / 40))
 
     def _input(self, images: Images, backbone: Backbone) -> Preprocessing:
-        side = self.image_size
-        if side is None:
-            # Of all images, so that every fit of a run gets the same size.
-            everything = images.dataset.images(images.dataset.usable)
-            small = float(np.median(everything.sizes.min(axis=1))) <= SMALL_SIDE
-            side = min(SMALL_INPUT, backbone.size) if small else backbone.size
-        return Preprocessing(side, side)
+        return input_of(
+            backbone, images, image_size=self.image_size, color=self.color, resize=self.resize
+        )
 
     def _choose(self, problems: _Problems, number: int, context: Context) -> _Choice:
         """The strength and temperature with the lowest cross-validated log loss."""

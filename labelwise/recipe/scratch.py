@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from labelwise.data.dataset import Images
-from labelwise.data.preprocess import Preprocessing
+from labelwise.data.preprocess import Color, Preprocessing, Resize
 from labelwise.errors import OptionError
 from labelwise.features import stored_pixels
 from labelwise.model import Model, build
@@ -65,6 +65,9 @@ class FromScratch(Recipe):
     image_size: int | None = option(
         None, "pixels a side; left open: the images' own, up to a limit"
     )
+
+    color: Color | None = option(None, "rgb or gray; left open: gray if every image is")
+    resize: Resize = option("crop", "crop to the middle, squash, or pad with black")
 
     def __post_init__(self) -> None:
         if self.preset not in self.presets:
@@ -165,7 +168,8 @@ class FromScratch(Recipe):
         same = bool((everything.sizes == (width, height)).all())
         if self.image_size is not None or not same or max(width, height) > self.largest_side:
             width = height = self.image_size or self.largest_side
-        return Preprocessing(height, width, "gray" if everything.gray else "rgb")
+        color = self.color or ("gray" if everything.gray else "rgb")
+        return Preprocessing(height, width, color, self.resize)
 
     @property
     def _schedule(self) -> Schedule:

@@ -25,7 +25,7 @@ def model_summary(folder: Path) -> dict[str, Any] | None:
         model = bundle.load(folder)
     except (LabelwiseError, OSError):
         return None
-    frozen = model.architecture["kind"] == "timm"  # only the head was trained
+    frozen = "backbone" in model.facts  # only the head was trained
     parts = parts_of(model.network, model.preprocessing.shape, frozen=frozen)
     # Counted from the network, not from the table: a shared or a bare parameter counts once.
     body, head = _size(model.network.body), _size(model.network) - _size(model.network.body)

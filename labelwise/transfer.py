@@ -1,0 +1,94 @@
+"""Transfer: a saved model as a backbone, and which images it has learned from already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from labelwise import bundle
+from labelwise.backbones import Backbone, find_pretrained, sha256_of
+from labelwise.data.dataset import Dataset
+from labelwise.data.split import FINAL
+from labelwise.model import Model
+from labelwise.nn.layers import Stack
+from labelwise.nn.taps import Taps
+
+
+@dataclass(frozen=True)
+class SavedBackbone(Backbone):
+    """The body of a saved model, with all that it has learned."""
+
+    model: Model = field(compare=False, repr=False)
+
+    def body(self) -> Taps | Stack:
+        return cast(Taps | Stack, self.model.network.body)
+
+
+def find_backbone(name: str) -> Backbone:
+    """The backbone of a name: a pretrained network, or the folder of a saved model or of a run.
+
+    Raises:
+        BackboneError: unknown name, or the weights are not on this machine; says what to do.
+        BundleError: the folder holds no model, or a damaged one.
+        MissingExtraError: the package with the weights is not installed.
+    """
+    folder = Path(name).expanduser()
+    return _saved(name, folder) if folder.is_dir() else find_pretrained(name)
+
+
+def _saved(name: str, folder: Path) -> SavedBackbone:
+    model = bundle.load(folder)
+    file = bundle.model_folder(folder) / bundle.WEIGHTS_FILE
+    return SavedBackbone(
+        name=name,
+        file=file,
+        sha256=sha256_of(file),
+        license=str(model.facts.get("backbone", {}).get("license", "that of the saved model")),
+        mean=tuple(model.architecture["mean"]),
+        std=tuple(model.architecture["std"]),
+        preprocessing=model.preprocessing,
+        resizable=model.architecture["kind"] == "timm",
+        model=model,
+    )
+
+
+def familiar(
+    place: Path | None, facts: Mapping[str, Any], dataset: Dataset, rows: np.ndarray
+) -> str | None:
+    """How a sentence about a model goes on if it has learned from some of these images.
+
+    Which these are is known from the run that the model lies in; of a model by itself only whether
+    it was made from this very data set.
+
+    Args:
+        place: folder of the model or of its run; None for a model that is not on disk.
+        facts: of the model.
+        rows: of the data set that are to be judged.
+    """
+    run = next((p for p in (place, place and place.parent) if p and _is_run(p)), None)
+    if run is None:
+        if facts.get("data", {}).get("fingerprint") != dataset.fingerprint:
+            return None
+        return (
+            "was made from this very data set: but for a test part, it has learned from these "
+            "images"
+        )
+    folds = pd.read_parquet(run / "folds.parquet")
+    final = folds[(folds["fold"] == FINAL) & (folds["labels"] == facts.get("labels"))]
+    labeled = final["role"] == "train"
+    ids = final[labeled]["id"] if labeled.any() else final["id"]
+    contents = pd.read_parquet(run / "data.parquet", columns=["content"])["content"]
+    seen = int(np.isin(dataset.contents[rows].astype(str), contents.iloc[ids].to_numpy(str)).sum())
+    if not seen:
+        return None
+    how = "" if labeled.any() else ", without their labels"
+    return f"has learned from {seen} of the {len(rows)} images{how}"
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "folds.parquet").exists() and (folder / "data.parquet").exists()
