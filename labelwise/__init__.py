@@ -1,8 +1,8 @@
 """From a folder of images, few of them labeled, to the best classifier those labels can buy.
 
-The jobs are functions: load, check, compare, train, evaluate, predict, recipes, demo, doctor; and
-load_model, save_model. `help(labelwise.compare)` tells more. The values: Dataset, Recipe, Model,
-Evaluation, Run.
+The jobs are functions: load, check, compare, train, evaluate, predict, embed, recipes, demo,
+doctor; and load_model, save_model. `help(labelwise.compare)` tells more. The values: Dataset,
+Recipe, Model, Evaluation, Run.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from labelwise.checks import check
     from labelwise.data.dataset import Dataset
     from labelwise.data.load import load
+    from labelwise.embedding import embed
     from labelwise.machine import doctor
     from labelwise.measure import Evaluation
     from labelwise.model import Model
@@ -38,6 +39,7 @@ _PLACES = {
     "compare": "labelwise.run",
     "demo": "labelwise.showcase",
     "doctor": "labelwise.machine",
+    "embed": "labelwise.embedding",
     "evaluate": "labelwise.use",
     "load": "labelwise.data.load",
     "load_model": "labelwise.bundle:load",
@@ -54,6 +56,7 @@ __all__ = [  # noqa: RUF022 (the jobs in the order of the command line, then the
     "train",
     "evaluate",
     "predict",
+    "embed",
     "recipes",
     "demo",
     "doctor",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,9 +66,20 @@ Test = Annotated[
 Seed = Annotated[int | None, typer.Option(help="Of everything random. Default 0.")]
 Metric = Annotated[str | None, typer.Option(help="What to compare by. Default accuracy.")]
 Backbone = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Pretrained network; see labelwise doctor.")
+    str | None,
+    typer.Option(
+        metavar="NAME|FOLDER", help="Pretrained network (see labelwise doctor) or a saved model."
+    ),
 ]
 ImageSize = Annotated[int | None, typer.Option(metavar="N", help="Pixels a side.")]
+Color = Annotated[
+    str | None,
+    typer.Option(metavar="rgb|gray", help="Colors to use. By default those the images have."),
+]
+Resize = Annotated[
+    str | None,
+    typer.Option(metavar="crop|squash|pad", help="How other shapes become square. Default crop."),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -79,7 +92,60 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps. Default 
 SaveModels = Annotated[
     str | None, typer.Option(help="recommended, or all final fits. Default recommended.")
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")]
+Continue = Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")]
+
+
+def _run_options(
+    target: Target = None,
+    labels: Labels = None,
+    folds: Folds = None,
+    repeats: Repeats = None,
+    test: Test = None,
+    seed: Seed = None,
+    metric: Metric = None,
+    backbone: Backbone = None,
+    image_size: ImageSize = None,
+    color: Color = None,
+    resize: Resize = None,
+    set: Set = None,
+    config: Config = None,
+    budget: Budget = None,
+    device: Device = None,
+    resume: Continue = False,
+    quiet: Quiet = False,
+    json_: Json = False,
+) -> None:
+    """The options that every command shares which makes a run."""
+
+
+def _run_command(job: Callable[..., Any]) -> Callable[..., None]:
+    """A command that makes a run: `job` with the shared options, a display, and what it ends with.
+
+    The job's own options can come from the --config file as well, but for its arguments.
+    """
+    own = [p for p in _parameters(job) if p.kind != p.VAR_KEYWORD]
+    arguments = [p.name for p in own if p.default is p.empty]
+
+    def command(**values: Any) -> None:
+        fixed = {name: values.pop(name) for name in arguments}
+        config, resume, quiet, json_ = (
+            values.pop(name) for name in ("config", "resume", "quiet", "json_")
+        )
+        options = _with_config({**values, "set": tuple(values["set"] or ()) or None}, config)
+        with _progress(quiet or json_) as progress:
+            run = job(**fixed, **options, resume=resume, progress=progress, command=_command())
+        _show_run(run, json_)
+
+    # Typer reads the options off the signature.
+    parameters = [*own, *_parameters(_run_options)]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    command.__name__, command.__doc__ = job.__name__, job.__doc__
+    return app.command()(command)
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    return list(inspect.signature(function, eval_str=True).parameters.values())
 
 
 @app.callback(invoke_without_command=True)
@@ -94,7 +160,7 @@ def labelwise(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder of the run.")] = Path("demo-run"),
-    resume: Resume = False,
+    resume: Continue = False,
     quiet: Quiet = False,
     json_: Json = False,
 ) -> None:
@@ -125,7 +191,7 @@ def check(data: Data, target: Target = None, json_: Json = False) -> None:
         _console().print(found.summary())
 
 
-@app.command()
+@_run_command
 def compare(
     data: Data,
     out: Out,
@@ -137,24 +203,9 @@ def compare(
             "that fit the data, the machine and the budget.",
         ),
     ] = None,
-    target: Target = None,
-    labels: Labels = None,
-    folds: Folds = None,
-    repeats: Repeats = None,
-    test: Test = None,
-    seed: Seed = None,
-    metric: Metric = None,
-    backbone: Backbone = None,
-    image_size: ImageSize = None,
-    set_: Set = None,
-    config: Config = None,
-    budget: Budget = None,
-    device: Device = None,
     save_models: SaveModels = None,
-    resume: Resume = False,
-    quiet: Quiet = False,
-    json_: Json = False,
-) -> None:
+    **options: Any,
+) -> Any:
     """The main job: recipes side by side, a leaderboard, a report and the best model.
 
     \b
@@ -165,84 +216,26 @@ def compare(
     """
     from labelwise.run import compare as run_compare
 
-    given = {
-        "recipes": recipes,
-        "target": target,
-        "labels": labels,
-        "folds": folds,
-        "repeats": repeats,
-        "test": test,
-        "seed": seed,
-        "metric": metric,
-        "backbone": backbone,
-        "image_size": image_size,
-        "set": tuple(set_) if set_ else None,
-        "budget": budget,
-        "device": device,
-        "save_models": save_models,
-    }
-    options = _with_config(given, config)
-    with _progress(quiet or json_) as progress:
-        run = run_compare(
-            data, out=out, resume=resume, progress=progress, command=_command(), **options
-        )
-    _show_run(run, json_)
+    return run_compare(data, out=out, recipes=recipes, save_models=save_models, **options)
 
 
-@app.command()
+@_run_command
 def train(
     data: Data,
     recipe: Annotated[str, typer.Option(metavar="NAME", help="Recipe, as cnn(epochs=5).")],
     out: Out,
-    target: Target = None,
-    labels: Labels = None,
-    folds: Folds = None,
-    repeats: Repeats = None,
-    test: Test = None,
-    seed: Seed = None,
-    metric: Metric = None,
-    backbone: Backbone = None,
-    image_size: ImageSize = None,
-    set_: Set = None,
-    config: Config = None,
-    budget: Budget = None,
-    device: Device = None,
-    resume: Resume = False,
-    quiet: Quiet = False,
-    json_: Json = False,
-) -> None:
+    **options: Any,
+) -> Any:
     """One recipe, with the same protocol, report and saved model as compare.
 
-    Example: labelwise train photos --recipe probe --out runs/probe
+    \b
+    Examples:
+    labelwise train photos --recipe probe --out runs/probe
+    labelwise train other-photos --recipe probe --backbone runs/first --out runs/transfer
     """
     from labelwise.run import train as run_train
 
-    given = {
-        "target": target,
-        "labels": labels,
-        "folds": folds,
-        "repeats": repeats,
-        "test": test,
-        "seed": seed,
-        "metric": metric,
-        "backbone": backbone,
-        "image_size": image_size,
-        "set": tuple(set_) if set_ else None,
-        "budget": budget,
-        "device": device,
-    }
-    options = _with_config(given, config)
-    with _progress(quiet or json_) as progress:
-        run = run_train(
-            data,
-            recipe=recipe,
-            out=out,
-            resume=resume,
-            progress=progress,
-            command=_command(),
-            **options,
-        )
-    _show_run(run, json_)
+    return run_train(data, recipe=recipe, out=out, **options)
 
 
 @app.command()
@@ -292,6 +285,33 @@ def predict(
     if not len(answers):
         print("labelwise: there is no file to answer for", file=sys.stderr)
     print_predictions(answers, format_, out)
+
+
+@app.command()
+def embed(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="Folder of a saved model or of a run, or a backbone's name."
+        ),
+    ],
+    data: Data,
+    out: Annotated[Path, typer.Option(metavar="FILE.parquet", help="The table; it is replaced.")],
+    target: Target = None,
+    quiet: Quiet = False,
+) -> None:
+    """Images as points: the embedding of every image, as a Parquet table.
+
+    \b
+    Examples:
+    labelwise embed runs/first photos --out embeddings.parquet
+    labelwise embed efficientnet-lite0 photos --out embeddings.parquet
+    """
+    from labelwise.embedding import write_embeddings
+
+    with _progress(quiet) as progress:
+        count = write_embeddings(out, model, data, target=target, progress=_scanned(progress))
+    print(f"{count} images: {out}", file=sys.stderr)
 
 
 @app.command()

@@ -20,6 +20,8 @@ from labelwise.measure import (
 )
 from labelwise.trials import DONE, FAILED, Row, Trial
 
+UNJUDGED = "No image has a label, so nothing was judged. The model has no head: it embeds images."
+
 
 def make_leaderboard(
     rows: Sequence[Row],
@@ -43,7 +45,7 @@ def make_leaderboard(
     pooled = {
         (row.variant.name, row.labels): pool(row.trials(run, final=False))
         for row in rows
-        if (row.variant.name, row.labels) not in problems
+        if (row.variant.name, row.labels) not in problems and row.trials(run, final=False)
     }
     entries = [_entry(row, problems, pooled, dataset, run, seed) for row in rows]
     pairs: list[dict[str, Any]] = []
@@ -70,6 +72,9 @@ def make_leaderboard(
         if len(probas) > 1:  # of one variant nothing was selected
             expected = corrected_for_selection(first["label"].to_numpy(), probas, **options)
             corrected = {"variant": best, **interval_json(expected)}
+    unjudged = [entry for entry in entries if entry["status"] == DONE and not entry["metrics"]]
+    if unjudged:
+        chosen = (unjudged[0]["variant"], unjudged[0]["labels"], UNJUDGED)
     name, labels_of, why = chosen
     return {
         "metric": metric,
@@ -103,6 +108,8 @@ def suspects(table: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
         minus the probability of the given label, averaged over repeats (self-confidence:
         Northcutt et al. 2021, arXiv:1911.00068, section 3.2).
     """
+    if not len(table):
+        return pd.DataFrame(columns=["id", "path", "label", "proposed", "score"])
     proba = probabilities(table)
     given = proba[np.arange(len(table)), table["label"].to_numpy()]
     mean = pd.DataFrame(proba).assign(id=table["id"].to_numpy(), given=given).groupby("id").mean()
@@ -124,6 +131,8 @@ def suspects(table: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
 
 def pool(trials: Sequence[Trial]) -> pd.DataFrame:
     """The predictions of some trials after one another, by repeat and image."""
+    if not trials:
+        return pd.DataFrame()
     tables = [trial.predictions().assign(repeat=trial.repeat) for trial in trials]
     return pd.concat(tables).sort_values(["repeat", "id"], ignore_index=True)
 
@@ -158,6 +167,9 @@ def _entry(
     }
     if key in problems:
         return entry
+    if key not in pooled:  # without labels there are no folds, and no numbers
+        finals = [record for t in row.trials(run, final=True) if (record := t.record())]
+        return entry | {"fit_seconds": _mean([record["seconds"] for record in finals])}
     records = [record for t in row.trials(run, final=False) if (record := t.record())]
     evaluation = _evaluate(pooled[key], dataset, seed)
     rates = [record["images_per_second"] for record in records if record["images_per_second"]]

@@ -59,7 +59,7 @@ class Model:
         """
         import torch
 
-        head = self._head
+        head = self.require_head()
         if self.backbone is None:
             return self._all(images, len(self.class_names), lambda found: found[1])
         embedding = torch.from_numpy(self.embed(images))
@@ -111,7 +111,8 @@ class Model:
         from labelwise.data.decode import decode
         from labelwise.data.source import shown
 
-        rows, _ = [], self._head
+        self.require_head()
+        rows = []
         for path in _files(paths):
             decoded = decode(path)
             row: dict[str, Any] = {"path": shown(path), "label": None, "probability": None}
@@ -127,8 +128,12 @@ class Model:
     def _proba_of(self, image: np.ndarray) -> np.ndarray:
         return softmax(self._forward(self.preprocessing(image)[None])[1].numpy())[0]
 
-    @property
-    def _head(self) -> torch.nn.Module:
+    def require_head(self) -> torch.nn.Module:
+        """What turns an embedding into logits.
+
+        Raises:
+            UsageError: there is none.
+        """
         if self.network.head is None:
             raise UsageError(
                 "This model has no head: it was trained without any label, so it can embed images "

@@ -90,7 +90,7 @@ def make_plan(
         LabelwiseError: a variant that was asked for cannot run on this data or machine.
     """
     splits = [split for split in protocol.splits if finals or split.fold != FINAL]
-    largest = max(splits, key=lambda split: len(split.train) + len(split.validation))
+    largest = max(splits, key=_size)
     task = task_of(dataset, largest)
     costs: dict[str, Cost] = {}
     left_out = []
@@ -106,12 +106,13 @@ def make_plan(
                 problem = str(error)
         left_out.append(LeftOut(variant.name, problem))
 
-    share = sum(len(split.train) for split in splits) / max(len(largest.train), 1)
+    share = sum(map(_size, splits)) / max(_size(largest), 1)
     count = len(splits)
     # Few labels and one held-out part leave most of a large data set unread.
     roles = [rows for s in splits for rows in (s.train, s.validation, s.held_out)]
     read = len(np.unique(np.concatenate([*roles, protocol.test])))
-    read_share = read / max(int((dataset.labels[dataset.usable] >= 0).sum()), 1)
+    labeled = int((dataset.labels[dataset.usable] >= 0).sum())
+    read_share = read / labeled if labeled else 1.0
     open_epochs = {
         variant.name: most
         for variant in variants
@@ -158,6 +159,11 @@ def make_plan(
         left_out=tuple(left_out),
         warnings=tuple(warnings),
     )
+
+
+def _size(split: Split) -> int:
+    """Images that a fit learns from; without labels, all there are."""
+    return len(split.train) + len(split.validation) or len(split.unlabeled)
 
 
 def task_of(dataset: Dataset, split: Split) -> Task:

@@ -18,7 +18,13 @@ import pandas as pd
 from labelwise import bundle
 from labelwise.data.dataset import UNLABELED, Dataset
 from labelwise.data.load import load
-from labelwise.data.split import Protocol, make_protocol, splits_from_table, splits_table
+from labelwise.data.split import (
+    Protocol,
+    make_protocol,
+    protocol_without_labels,
+    splits_from_table,
+    splits_table,
+)
 from labelwise.errors import DataError, OptionError, RunError
 from labelwise.files import append_line, read_json, remove_temporary, write_json, write_parquet
 from labelwise.leaderboard import add_test, make_leaderboard, pool, suspects
@@ -31,6 +37,7 @@ from labelwise.recipe.base import Context, Recipe
 from labelwise.recipe.variants import Variant, parse_variants, recipe_of
 from labelwise.report.report import write_report
 from labelwise.settings import Settings, make_settings, option_name
+from labelwise.transfer import SavedBackbone, familiar, find_backbone
 from labelwise.trials import (
     Row,
     absent_classes,
@@ -43,6 +50,7 @@ from labelwise.trials import (
 
 RUN_FILE = "run.json"
 PREPARED = {".lock", "data.parquet", "folds.parquet"}  # a run killed before it began has only these
+MOST_SAID = 8  # warnings that are shown before the run; the report has all of them
 RUNNING, DONE = "running", "done"
 
 
@@ -132,12 +140,9 @@ def compare(
     given = {"recipes": texts, **options}
     settings = _settings(folder, given, resume)
     dataset = load(data, target=settings.target, progress=_scanning(progress))
-    if not (dataset.labels[dataset.usable] != UNLABELED).any():
-        raise DataError(
-            f"{dataset.name}: no image has a label, so there is nothing to compare. Sort some "
-            "images into one folder per class, or name the label column with --target."
-        )
     variants = _variants(folder, settings, made)
+    if not dataset.class_names:
+        _check_without_labels(dataset, variants, settings)
     with _locked(folder):
         if (folder / RUN_FILE).exists():
             record, protocol = _continued(folder, dataset)
@@ -170,9 +175,13 @@ def _execute(
     context = Context(settings.seed, _device(settings.device))
     rows = rows_of(variants, protocol.splits)
     judged = bool(len(protocol.test))
-    everything = judged or settings.save_models == "all"
+    everything = judged or not dataset.class_names or settings.save_models == "all"
     progress.plan(_steps(rows, plan, everything))
     progress.say(_announcement(dataset, protocol, variants, plan, settings))
+    for sentence in record["warnings"][:MOST_SAID]:
+        progress.say(f"note: {sentence}")
+    if len(record["warnings"]) > MOST_SAID:
+        progress.say(f"note: {len(record['warnings']) - MOST_SAID} more notes are in the report")
 
     problems: dict[tuple[str, str], str] = {}
     for number, row in enumerate(rows, start=1):
@@ -227,21 +236,25 @@ def _begun(
     progress: Progress,
 ) -> tuple[dict[str, Any], Protocol]:
     """Draw the splits, make the plan, and write the files a resumed run starts from."""
-    protocol = make_protocol(
-        dataset,
-        labels=settings.label_counts,
-        folds=settings.folds,
-        repeats=settings.repeats,
-        test=settings.test,
-        seed=settings.seed,
-    )
+    if dataset.class_names:
+        protocol = make_protocol(
+            dataset,
+            labels=settings.label_counts,
+            folds=settings.folds,
+            repeats=settings.repeats,
+            test=settings.test,
+            seed=settings.seed,
+        )
+    else:
+        protocol = protocol_without_labels(dataset)
+    known = _familiar(variants, dataset)
     progress.say(f"{dataset.name}: measuring how fast this machine is")
     plan = make_plan(
         dataset,
         protocol,
         variants,
         asked_for=asked_for,
-        finals=bool(len(protocol.test)) or settings.save_models == "all",
+        finals=bool(len(protocol.test)) or not dataset.class_names or settings.save_models == "all",
         budget_seconds=settings.budget_seconds,
         context=Context(settings.seed, _device(settings.device)),
     )
@@ -269,10 +282,50 @@ def _begun(
         "machine": machine(),
         "folds": protocol.folds,
         "plan": plan.to_json(),
-        "warnings": [*dataset.warnings, *protocol.warnings, *plan.warnings],
+        "warnings": [*dataset.warnings, *protocol.warnings, *known, *plan.warnings],
     }
     write_json(folder / RUN_FILE, record)  # last: a folder with it can be resumed
     return record, protocol
+
+
+def _check_without_labels(
+    dataset: Dataset, variants: Sequence[Variant], settings: Settings
+) -> None:
+    """Data without any label can be learned from by one recipe that needs none, and not judged."""
+    able = [name for name, recipe in RECIPES.items() if not recipe.needs_labels]
+    if len(variants) > 1 or variants[0].recipe.needs_labels:
+        what = (
+            "there is nothing to compare"
+            if len(variants) > 1
+            else f"the recipe {variants[0].recipe.name!r} has nothing to learn from"
+        )
+        raise DataError(
+            f"{dataset.name}: no image has a label, so {what}. Sort some images into one folder "
+            "per class, or name the label column with --target. Without labels there is "
+            f"`labelwise train`, with one of the recipes {', '.join(able)}."
+        )
+    for name, default in (("test", None), ("folds", None), ("repeats", 1), ("labels", "all")):
+        if getattr(settings, name) != default:
+            raise OptionError(
+                f"{option_name(name)} {getattr(settings, name)}: no image has a label, so nothing "
+                "can be judged. Leave the option out."
+            )
+
+
+def _familiar(variants: Sequence[Variant], dataset: Dataset) -> list[str]:
+    """Warnings about backbones that have learned from images which are judged here."""
+    labeled = dataset.usable[dataset.labels[dataset.usable] != UNLABELED]
+    warnings = []
+    for name in dict.fromkeys(name for v in variants for name in v.recipe.backbones):
+        backbone = find_backbone(name)
+        if not isinstance(backbone, SavedBackbone):
+            continue
+        if learned := familiar(Path(name).expanduser(), backbone.model.facts, dataset, labeled):
+            warnings.append(
+                f"The backbone {name!r} {learned}: whatever builds on it is judged on images that "
+                "it knows, and looks better than it is."
+            )
+    return warnings
 
 
 def _continued(folder: Path, dataset: Dataset) -> tuple[dict[str, Any], Protocol]:
@@ -460,6 +513,7 @@ def _announcement(
 
     labeled = int((dataset.labels[dataset.usable] != UNLABELED).sum())
     parts = f"{protocol.folds} folds" if protocol.folds > 1 else "one held-out part"
+    parts = parts if dataset.class_names else "nothing can be judged"
     test = f", {len(protocol.test)} images sealed for the test" if len(protocol.test) else ""
     lines = [
         f"{dataset.name}: {len(dataset.usable)} images, {labeled} labeled, "
@@ -499,5 +553,9 @@ def _device(name: str) -> str:
 def train(
     data: str | Path | Dataset, *, recipe: str | Recipe, out: str | Path, **options: Any
 ) -> Run:
-    """One recipe under the protocol of `compare`, which the other arguments are those of."""
+    """One recipe under the protocol of `compare`, which the other arguments are those of.
+
+    Data without any label are learned from by recipes that need none (`probe`): the result is a
+    model without a head that embeds.
+    """
     return compare(data, out=out, recipes=[recipe], **options)

@@ -39,7 +39,9 @@ def leaderboard_table(results: Mapping[str, Any]) -> RenderableType:
         cells = (
             f"{star} {row['variant']}",
             row["labels"].replace("-per-class", "/class"),
-            number(metric, value["value"]) if value else "failed",
+            number(metric, value["value"])
+            if value
+            else ("failed" if row["reason"] else "not judged"),
             interval(metric, value),
             number(metric, (row["train"] or {}).get(metric)),
             number(metric, test["value"]) if test else "",

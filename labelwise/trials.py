@@ -233,7 +233,7 @@ def _finish(variant: Variant, split: Split, fitted: Fitted, dataset: Dataset, ru
     else:
         judge(fitted.model, trial, dataset, split.held_out, absent)
     write_parquet(trial.folder / "history.parquet", pd.DataFrame(fitted.history))
-    train = _train_metrics(fitted.model, dataset, learned)
+    train = _train_metrics(fitted.model, dataset, learned) if len(learned) else {}
     write_json(
         trial.folder / "trial.json",
         {

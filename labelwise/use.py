@@ -62,6 +62,7 @@ def evaluate(
     """
     place = None if isinstance(model, Model) else Path(model)
     model = model if isinstance(model, Model) else load_model(model)
+    model.require_head()
     dataset = load(data, target=target)
     rows = dataset.usable[dataset.labels[dataset.usable] != UNLABELED]
     if split is not None:

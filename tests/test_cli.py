@@ -16,7 +16,17 @@ from labelwise import cli
 from tests.images import class_folders, write
 from tests.tasks import gratings_file
 
-COMMANDS = ["demo", "check", "compare", "train", "evaluate", "predict", "recipes", "doctor"]
+COMMANDS = [
+    "demo",
+    "check",
+    "compare",
+    "train",
+    "evaluate",
+    "predict",
+    "embed",
+    "recipes",
+    "doctor",
+]
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ LAYERS = [
     ["trials"],
     ["leaderboard"],
     ["report"],
-    ["run", "use"],
+    ["run", "use", "embedding"],
     ["showcase", "tables"],
     ["cli"],
 ]
@@ -100,6 +100,7 @@ def test_the_public_names_are_these():
         "compare",
         "demo",
         "doctor",
+        "embed",
         "evaluate",
         "load",
         "load_model",

@@ -227,6 +227,15 @@ def make_protocol(
     return Protocol(tuple(splits), np.flatnonzero(sealed), number, tuple(dict.fromkeys(warnings)))
 
 
+def protocol_without_labels(dataset: Dataset) -> Protocol:
+    """One final fit on all images but those of a given test part; nothing can be judged."""
+    given = dataset.table["split"].fillna("").to_numpy(dtype=object)
+    rows = dataset.usable[given[dataset.usable] != "test"]
+    none = np.zeros(0, dtype=np.int64)
+    split = Split(LabelCount().name, 0, FINAL, none, none, none, rows)
+    return Protocol((split,), none, 1, ())
+
+
 def splits_table(splits: Sequence[Split]) -> pd.DataFrame:
     """The rows of folds.parquet: id, labels, repeat, fold (FINAL = -1), role."""
     parts = []

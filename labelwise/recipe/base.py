@@ -25,7 +25,8 @@ class Task:
 
     Attributes:
         images, labels: N images and their classes, int64 (N,), 0..K-1, UNLABELED = -1.
-        class_names: of all K classes, also those without an image here.
+        class_names: of all K classes, also those without an image here; empty if the data has no
+            label at all.
         validation: images and labels to decide on, or None: then everything is fixed by rule.
     """
 
@@ -64,7 +65,7 @@ class Fitted:
     """The result of a fit.
 
     Attributes:
-        model: answers for all K classes.
+        model: answers for all K classes; without a head where there are none.
         history: a record per epoch (or per value tried), columns as in history.parquet.
         chosen: what was decided on validation or inner folds, JSON-safe; `Recipe.settled` uses it.
         seconds: time that this fit took.
@@ -101,6 +102,7 @@ class Recipe(ABC):
         rank: declared cost of using the model and of making it, low is cheap; breaks ties between
             equally good variants, so that a recommendation never depends on measured seconds.
         uses_unlabeled: whether images without a label are of use to it.
+        needs_labels: whether it needs any label at all; without one, its model has no head.
         joint: whether `fit_many` shares numerical work between its tasks, so that the last digits
             of a fit depend on the others; a resumed run then fits them together again.
     """
@@ -109,6 +111,7 @@ class Recipe(ABC):
     regime: ClassVar[str]
     rank: ClassVar[int]
     uses_unlabeled: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = True
     joint: ClassVar[bool] = False
 
     @abstractmethod
@@ -148,6 +151,14 @@ class Recipe(ABC):
     def settled(self, chosen: Sequence[Mapping[str, Any]]) -> Recipe:
         """The recipe of the final fit: what the folds decided is fixed in it."""
         return self
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """Names of the backbones that it builds on, or that recipes inside of it do."""
+        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        inner = [name for v in values.values() if isinstance(v, Recipe) for name in v.backbones]
+        own = [values["backbone"]] if isinstance(values.get("backbone"), str) else []
+        return (*own, *inner)
 
     @property
     def configuration(self) -> dict[str, Any]:

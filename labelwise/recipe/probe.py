@@ -43,12 +43,15 @@ class Probe(Recipe):
     The regularization strength is chosen inside the train part, by cross-validated log loss at each
     strength's best temperature (Guo et al. 2017, arXiv:1706.04599): weak regularization often ranks
     classes best and is only too sure of itself. The head is divided by that temperature.
+
+    Without any label there is nothing to regress: the model is the backbone, and embeds.
     """
 
     name: ClassVar[str] = "probe"
     regime: ClassVar[str] = "logistic regression on a frozen pretrained network"
     rank: ClassVar[int] = 3
     joint: ClassVar[bool] = True
+    needs_labels: ClassVar[bool] = False
 
     backbone: str = option(
         "efficientnet-lite0", "pretrained network (see labelwise doctor), or a saved model's folder"
@@ -71,6 +74,11 @@ class Probe(Recipe):
         """All tasks, inner folds and strengths are one batched optimization."""
         started = time.perf_counter()
         backbone = find_backbone(self.backbone)
+        if not tasks[0].class_names:
+            for task in tasks:
+                model = self._model(task, backbone, self._input(task.images, backbone))
+                yield Fitted(model, [], {}, time.perf_counter() - started)
+            return
         parts = [_labeled(task) for task in tasks]
         everything = tasks[0].images.dataset.images(np.unique([r for p in parts for r in p.rows]))
         preprocessing = self._input(everything, backbone)
@@ -91,35 +99,38 @@ class Probe(Recipe):
             list(range(len(parts))),
             [best.strength for best in chosen],
         )
-        body = load_body(backbone)
-        scaling = {"mean": list(backbone.mean), "std": list(backbone.std)}
-        architecture = {**body.architecture, **scaling}
         seconds = (time.perf_counter() - started) / len(tasks)
         for number, (task, best) in enumerate(zip(tasks, chosen, strict=True)):
-            network = build(architecture, len(task.class_names), preprocessing.shape)
-            network.body = body
-            assert network.head is not None
+            model = self._model(task, backbone, preprocessing)
+            assert model.network.head is not None
             with torch.no_grad():
-                network.head.weight.copy_(heads.weight[number].T / best.temperature)
-                network.head.bias.copy_(heads.bias[number] / best.temperature)
-            model = Model(
-                network=network.eval(),
-                architecture=architecture,
-                preprocessing=preprocessing,
-                class_names=task.class_names,
-                recipe=self.configuration,
-                facts={
-                    "backbone": {
-                        "name": backbone.name,
-                        "sha256": backbone.sha256,
-                        "license": backbone.license,
-                    }
-                },
-                backbone=backbone,
-            )
+                model.network.head.weight.copy_(heads.weight[number].T / best.temperature)
+                model.network.head.bias.copy_(heads.bias[number] / best.temperature)
             context.advance((number + 1) / len(tasks), "")
             decided = {"strength": best.strength, "temperature": best.temperature}
             yield Fitted(model, best.history, decided, seconds)
+
+    def _model(self, task: Task, backbone: Backbone, preprocessing: Preprocessing) -> Model:
+        """The backbone and a head that means nothing yet; no head where there are no labels."""
+        body = load_body(backbone)
+        scaling = {"mean": list(backbone.mean), "std": list(backbone.std)}
+        architecture = {**body.architecture, **scaling}
+        network = build(architecture, len(task.class_names) or None, preprocessing.shape)
+        network.body = body
+        origin = {
+            "name": backbone.name,
+            "sha256": backbone.sha256,
+            "license": backbone.license,
+        }
+        return Model(
+            network=network.eval(),
+            architecture=architecture,
+            preprocessing=preprocessing,
+            class_names=task.class_names,
+            recipe=self.configuration,
+            facts={"backbone": origin},
+            backbone=backbone,
+        )
 
     def cost(self, task: Task, context: Context) -> Cost:
         """Times the backbone on empty images; counts only the images not yet in the store."""

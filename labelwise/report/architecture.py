@@ -105,7 +105,7 @@ def _chosen(network: nn.Module) -> dict[str, nn.Module]:
             found |= {f"body.{name}.{part}": block for part, block in inside}
         else:
             found[f"body.{name}"] = module
-    return found | {"head": network.get_submodule("head")}
+    return found | {name: module for name, module in network.named_children() if name == "head"}
 
 
 def _part(name: str, module: nn.Module, shape: tuple[int, ...], frozen: bool) -> dict[str, Any]:

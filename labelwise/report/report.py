@@ -51,7 +51,7 @@ def render(run: RunFolder, dataset: Dataset) -> str:
     """The page as text."""
     album = Album(dataset)
     names = tuple(text.plain(name) for name in dataset.class_names)
-    row = run.recommended
+    row = run.judged
     found = None if row is None else run.predictions(row)
     mistakes = None if found is None else confusion.mistakes(found)
     cells = {} if found is None else confusion.cells(found)
@@ -70,6 +70,7 @@ def render(run: RunFolder, dataset: Dataset) -> str:
     values: dict[str, Any] = {
         "title": text.plain(Path(run.record["data"]["name"]).name),
         "head": results.headline(run),
+        "labeled": bool(names),
         "groups": results.leaderboard(run),
         "any_test": any(row["test"] for row in run.rows),
         "left_out": run.record["plan"]["left_out"],
@@ -141,7 +142,7 @@ def _sections(values: dict[str, Any]) -> list[tuple[str, str]]:
     """Anchor and name of every section that is on the page, for the bar at the top."""
     every = (
         ("result", "Result", True),
-        ("leaderboard", "Leaderboard", True),
+        ("leaderboard", "Leaderboard", values["labeled"]),
         ("labels", "Labels", values["efficiency"]),
         ("confusion", "Confusion", values["matrix"] or values["pairs"]),
         ("classes", "Classes", values["per_class"]),
@@ -150,7 +151,7 @@ def _sections(values: dict[str, Any]) -> list[tuple[str, str]]:
         ("curves", "Curves", values["curves"]),
         ("model", "Model", values["model"]),
         ("files", "Files", True),
-        ("protocol", "Protocol", True),
+        ("protocol", "Protocol", values["labeled"]),
         ("repeat", "Repeat", True),
     )
     return [(anchor, name) for anchor, name, there in every if there]

@@ -24,7 +24,7 @@ def headline(run: RunFolder) -> dict[str, Any]:
         "openings": [{**line, "time": text.moment(line["time"])} for line in run.openings],
         "warnings": [text.plain(sentence) for sentence in run.record["warnings"]],
     }
-    if row is None:
+    if row is None or row["metrics"] is None:
         return result
     held = row["metrics"][metric]
     cards = [_card(f"{label}, held out", held, metric, measured_on(run, held["n"]))]
@@ -159,7 +159,7 @@ def _verdict(pairs: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> dict
 
 def overall(run: RunFolder) -> list[dict[str, str]]:
     """Every metric of the recommended row: held-out, train, test."""
-    row = run.recommended
+    row = run.judged
     if row is None:
         return []
     test = row["test"] or {}
@@ -180,7 +180,7 @@ def overall(run: RunFolder) -> list[dict[str, str]]:
 
 def per_class(run: RunFolder) -> list[dict[str, Any]]:
     """Each class with its numbers, the worst F1 first."""
-    row = run.recommended
+    row = run.judged
     if row is None:
         return []
     names = ("precision", "recall", "f1", "specificity", "fall_out")

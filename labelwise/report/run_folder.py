@@ -67,6 +67,12 @@ class RunFolder:
         name, labels = self.leaderboard["recommended"], self.leaderboard["recommended_labels"]
         return next((r for r in self.rows if (r["variant"], r["labels"]) == (name, labels)), None)
 
+    @property
+    def judged(self) -> dict[str, Any] | None:
+        """The recommended row if it was judged; without labels nothing can be."""
+        row = self.recommended
+        return row if row is not None and row["metrics"] is not None else None
+
     @cached_property
     def openings(self) -> list[dict[str, Any]]:
         """Every opening of the test part: sealed.jsonl."""
@@ -93,13 +99,13 @@ class RunFolder:
 
     @cached_property
     def _places(self) -> list[tuple[str, int, int]]:
-        """(labels, repeat, fold) of every split, the final ones left out."""
+        """(labels, repeat, fold) of every split; final ones only where there are no folds."""
         columns = ["labels", "repeat", "fold"]
         table = pd.read_parquet(self.folder / "folds.parquet", columns=columns).drop_duplicates()
         return [
             (str(labels), int(repeat), int(fold))
             for labels, repeat, fold in table.itertuples(index=False)
-            if fold != FINAL
+            if fold != FINAL or not (table["fold"] != FINAL).any()
         ]
 
     @property
