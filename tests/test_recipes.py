@@ -77,6 +77,21 @@ def test_a_saved_model_gives_the_same_answers(name, fitted, data, tmp_path):
 
 
 @every
+@pytest.mark.parametrize("color", ["rgb", "gray"])
+@pytest.mark.parametrize("resize", ["crop", "squash", "pad"])
+def test_color_and_resize_are_recorded_with_the_model(name, color, resize, data, tmp_path):
+    few = np.flatnonzero(data.labels >= 0)[::6]
+    task = Task(data.images(few), data.labels[few], data.class_names)
+    options = {"color": color, "resize": resize, "image_size": 16}
+    recipe = dataclasses.replace(quick(name), **options)
+    if hasattr(recipe, "epochs"):
+        recipe = dataclasses.replace(recipe, epochs=1)
+    loaded = bundle.load(bundle.save(recipe.fit(task, Context()).model, tmp_path))
+    assert (loaded.preprocessing.color, loaded.preprocessing.resize) == (color, resize)
+    assert loaded.preprocessing.shape == (3 if color == "rgb" else 1, 16, 16)
+
+
+@every
 def test_the_network_gives_maps_an_embedding_and_logits(name, fitted, data):
     model = fitted[1][name].model
     pixels = model.preprocessing(data.images([0]).read(0))[None]

@@ -1,0 +1,97 @@
+"""A saved model as a backbone for the next task."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import labelwise
+from labelwise import bundle
+from labelwise.data.load import load
+from labelwise.errors import BundleError, OptionError
+from labelwise.recipe.base import Context
+from labelwise.recipe.cnn import Cnn
+from labelwise.recipe.probe import Probe
+from labelwise.transfer import find_backbone
+from tests.tasks import grating_data, gratings, task_from
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return grating_data(tmp_path_factory.mktemp("gratings"), per_class=12)
+
+
+@pytest.fixture(scope="module")
+def source(data, tmp_path_factory):
+    """A small net that knows the gratings, and its folder."""
+    model = Cnn(epochs=8).fit(task_from(data), Context()).model
+    return model, bundle.save(model, tmp_path_factory.mktemp("source"))
+
+
+def other_data(path):
+    """New gratings, in two classes that the first net was not asked for."""
+    images, labels = gratings(10, seed=3)
+    np.savez(path, x_train=images, y_train=(labels == 2).astype(int))
+    return load(path)
+
+
+def test_the_embedding_of_a_saved_model_is_kept_bit_for_bit(source, tmp_path):
+    model, folder = source
+    other = other_data(tmp_path / "other.npz")
+    probe = Probe(backbone=str(folder)).fit(task_from(other), Context()).model
+    images = other.images(range(10))
+    np.testing.assert_allclose(probe.embed(images), model.embed(images), rtol=1e-5, atol=1e-6)
+    for name, value in probe.network.body.state_dict().items():
+        assert value.equal(model.network.body.state_dict()[name])
+
+
+def test_what_builds_on_a_saved_model_learns_the_new_classes_and_can_be_saved(source, tmp_path):
+    other = other_data(tmp_path / "other.npz")
+    probe = Probe(backbone=str(source[1])).fit(task_from(other), Context()).model
+    images = other.images(other.usable)
+    assert (probe.predict_proba(images).argmax(1) == other.labels).mean() > 0.9
+    loaded = bundle.load(bundle.save(probe, tmp_path / "probe"))
+    np.testing.assert_allclose(loaded.logits(images), probe.logits(images), rtol=1e-3, atol=1e-3)
+    assert loaded.preprocessing == source[0].preprocessing
+
+
+def test_a_folder_without_a_model_is_refused_by_name(tmp_path):
+    with pytest.raises(BundleError, match=r"model\.json does not exist"):
+        find_backbone(str(tmp_path))
+
+
+def test_a_size_or_color_that_the_network_cannot_take_is_refused(source, data):
+    folder = str(source[1])
+    with pytest.raises(OptionError, match=r"image-size 20.*takes images of 12 x 12 pixels only"):
+        Probe(backbone=folder, image_size=20).fit(task_from(data), Context())
+    with pytest.raises(OptionError, match=r"color rgb.*trained on gray images"):
+        Probe(backbone=folder, color="rgb").fit(task_from(data), Context())
+
+
+def test_images_that_the_backbone_has_learned_from_are_warned_about(data, source, tmp_path):
+    model, _ = source
+    facts = {"data": {"name": data.name, "fingerprint": data.fingerprint}}
+    folder = bundle.save(dataclasses.replace(model, facts=facts), tmp_path / "model")
+    run = labelwise.compare(data, recipes=f"probe(backbone={folder})", out=tmp_path / "same")
+    assert any("was made from this very data set" in text for text in run.record["warnings"])
+    other = other_data(tmp_path / "other.npz")
+    run = labelwise.compare(other, recipes=f"probe(backbone={folder})", out=tmp_path / "other")
+    assert not any("backbone" in text for text in run.record["warnings"])
+
+
+def test_the_backbones_run_tells_how_many_judged_images_it_knows(data, tmp_path):
+    first = labelwise.compare(data, recipes="mlp(epochs=1)", labels="5/class", out=tmp_path / "a")
+    again = labelwise.train(
+        data, recipe="probe", backbone=str(first.folder), out=tmp_path / "b", folds=2
+    )
+    assert any("has learned from 15 of the 36 images" in text for text in again.record["warnings"])
+
+
+def test_a_gray_image_is_the_same_to_a_pretrained_network_as_three_equal_channels(data):
+    gray = Probe(image_size=32, color="gray").fit(task_from(data), Context()).model
+    color = Probe(image_size=32, color="rgb").fit(task_from(data), Context()).model
+    images = data.images(range(6))
+    assert gray.preprocessing.shape == (1, 32, 32)
+    np.testing.assert_allclose(gray.embed(images), color.embed(images), rtol=1e-4, atol=1e-5)
