@@ -2,7 +2,7 @@
 
 The jobs are functions: load, check, compare, train, evaluate, predict, embed, recipes, demo,
 doctor; and load_model, save_model. `help(labelwise.compare)` tells more. The values: Dataset,
-Recipe, Model, Evaluation, Run.
+Recipe, Model, Evaluation, Run. ImageClassifier is a recipe as a scikit-learn estimator.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from labelwise.data.dataset import Dataset
     from labelwise.data.load import load
     from labelwise.embedding import embed
+    from labelwise.estimator import ImageClassifier
     from labelwise.machine import doctor
     from labelwise.measure import Evaluation
     from labelwise.model import Model
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "Dataset": "labelwise.data.dataset",
     "Evaluation": "labelwise.measure",
+    "ImageClassifier": "labelwise.estimator",
     "Model": "labelwise.model",
     "Recipe": "labelwise.recipe.base",
     "Run": "labelwise.run",
@@ -60,6 +62,7 @@ __all__ = [  # noqa: RUF022 (the jobs in the order of the command line, then the
     "recipes",
     "demo",
     "doctor",
+    "ImageClassifier",
     "load_model",
     "save_model",
     "Dataset",

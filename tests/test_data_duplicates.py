@@ -176,3 +176,21 @@ def test_solar_cells_that_only_look_alike_are_kept_apart():
     rows = [row for group in data.duplicates for row in group.rows]
     assert all(group.enforced for group in data.duplicates)
     assert 0 < len(rows) < 0.1 * len(data.table)
+
+
+def test_pictures_of_a_few_pixels_are_only_compared_for_being_equal():
+    """Of two pixels every pair correlates by 1 or -1."""
+    rng = np.random.default_rng(0)
+    thumbs = [rng.integers(0, 256, (1, 2)).astype(np.uint8) for _ in range(60)]
+    thumbs[5] = thumbs[4]
+    contents = [thumb.tobytes().hex() for thumb in thumbs]
+    nothing = [None] * 60
+    found = find_duplicates(
+        contents=contents,
+        thumbs=thumbs,
+        labels=nothing,
+        groups=nothing,
+        splits=nothing,
+        paths=[str(row) for row in range(60)],
+    )
+    assert [(group.kind, group.rows) for group in found.duplicates] == [("exact", (4, 5))]

@@ -27,7 +27,7 @@ LAYERS = [
     ["trials"],
     ["leaderboard"],
     ["report"],
-    ["run", "use", "embedding"],
+    ["run", "use", "embedding", "estimator"],
     ["showcase", "tables"],
     ["cli"],
 ]
@@ -93,6 +93,7 @@ def test_the_public_names_are_these():
     assert sorted(labelwise.__all__) == [
         "Dataset",
         "Evaluation",
+        "ImageClassifier",
         "Model",
         "Recipe",
         "Run",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from labelwise.data.source import Progress, first_few
 #: A near group larger than this share of the images, and than SMALL, is reported only.
 LARGE_SHARE = 0.01
 SMALL = 10
+FEWEST_PIXELS = 64  # of a picture; with fewer, chance alone makes two nearly equal
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,18 @@ def find_duplicates(
 
 
 def _near_pairs(thumbs: Sequence[np.ndarray | None], progress: Progress | None) -> Pairs:
-    known = [thumb for thumb in thumbs if thumb is not None]
+    """Confirmed pairs of thumbs; those of a few pixels, which chance makes alike, have none."""
+    places = [place for place, thumb in enumerate(thumbs) if _comparable(thumb)]
     if progress:
-        progress(0, len(known), "comparing images")
-    pairs = alike(known)
+        progress(0, len(places), "comparing images")
+    pairs = alike([thumb for place in places if (thumb := thumbs[place]) is not None])
     if progress:
-        progress(len(known), len(known), "comparing images")
-    return pairs
+        progress(len(places), len(places), "comparing images")
+    return replace(pairs, index=np.array(places, dtype=np.int64)[pairs.index])
+
+
+def _comparable(thumb: np.ndarray | None) -> bool:
+    return thumb is not None and thumb.size >= FEWEST_PIXELS
 
 
 def _duplicates(

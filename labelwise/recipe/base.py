@@ -148,6 +148,11 @@ class Recipe(ABC):
         """The most epochs to plan for, if the number was left open; None if it is given."""
         return None
 
+    @property
+    def decides_on_validation(self) -> bool:
+        """Whether a fit takes something from a validation part that `settled` fixes for good."""
+        return False
+
     def settled(self, chosen: Sequence[Mapping[str, Any]]) -> Recipe:
         """The recipe of the final fit: what the folds decided is fixed in it."""
         return self

@@ -156,6 +156,10 @@ class FromScratch(Recipe):
     def open_epochs(self) -> int | None:
         return None if self.epochs else MOST_EPOCHS
 
+    @property
+    def decides_on_validation(self) -> bool:
+        return bool(self.patience)
+
     def settled(self, chosen: Sequence[Mapping[str, Any]]) -> Self:
         """The final fit has no validation part: it runs the median best epoch of the folds."""
         epochs = [int(values["best_epoch"]) for values in chosen]
