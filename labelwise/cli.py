@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,8 @@ import typer
 from labelwise import __version__
 from labelwise.errors import LabelwiseError
 
-INTERRUPTED = 130  # the status that typer makes of Ctrl-C
+TERMINATED = 128 + signal.SIGTERM
+ENDED = {130: "interrupted", TERMINATED: "terminated"}  # 130 is what typer makes of Ctrl-C
 
 app = typer.Typer(
     name="labelwise",
@@ -361,15 +363,17 @@ def main() -> None:
     """Entry point: a message instead of a traceback, and the exit status of design section 8."""
     _fix_output()
     _keep_memory()
+    _end_orderly()
     try:
         app()
     except LabelwiseError as error:
         print(f"labelwise: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
     except SystemExit as stop:
-        if stop.code == INTERRUPTED:
+        if stop.code in ENDED:
             print(
-                "labelwise: interrupted; what was finished is kept (a run goes on with --resume)",
+                f"labelwise: {ENDED[stop.code]}; what was finished is kept (a run goes on with "
+                "--resume)",
                 file=sys.stderr,
             )
         raise
@@ -408,6 +412,15 @@ def _keep_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(-4, 0)  # M_MMAP_MAX
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+
+
+def _end_orderly() -> None:
+    """Let SIGTERM end the program as Ctrl-C does: no temporary file left, locks released."""
+
+    def terminate(*_: object) -> None:
+        sys.exit(TERMINATED)
+
+    signal.signal(signal.SIGTERM, terminate)
 
 
 def _progress(quiet: bool) -> Any:

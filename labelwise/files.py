@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import uuid
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import pandas as pd
+
+TEMPORARY = ".*.tmp"  # pattern of the names of files that are not published yet
 
 
 def write_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -22,6 +25,9 @@ def write_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     Args:
         path: where the file shall stand; missing folders are made.
         write: gets the open binary file and writes all of it.
+
+    Raises:
+        OSError: the disk is full, for example; it names the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
@@ -31,9 +37,11 @@ def write_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+            error.filename = str(path)  # what a write to an open file leaves out
         raise
     _sync_folder(path.parent)
 
@@ -64,10 +72,17 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text("utf-8"))
 
 
-def remove_temporary(folder: Path) -> None:
-    """Remove what a killed process left behind; call it only while holding the folder's lock."""
-    for leftover in folder.rglob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
+def remove_temporary(folder: Path, *, before: float = math.inf) -> None:
+    """Remove what killed processes left behind.
+
+    Args:
+        before: only files that were last written to before this time, in seconds since 1970; to be
+            left out only while holding the folder's lock, for another process may be writing.
+    """
+    for leftover in folder.rglob(TEMPORARY):
+        with contextlib.suppress(FileNotFoundError):  # another process removes them as well
+            if leftover.stat().st_mtime < before:
+                leftover.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

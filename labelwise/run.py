@@ -26,7 +26,14 @@ from labelwise.data.split import (
     splits_table,
 )
 from labelwise.errors import DataError, OptionError, RunError
-from labelwise.files import append_line, read_json, remove_temporary, write_json, write_parquet
+from labelwise.files import (
+    TEMPORARY,
+    append_line,
+    read_json,
+    remove_temporary,
+    write_json,
+    write_parquet,
+)
 from labelwise.leaderboard import add_test, make_leaderboard, pool, suspects
 from labelwise.machine import machine, versions
 from labelwise.model import Model
@@ -37,6 +44,7 @@ from labelwise.recipe.base import Context, Recipe
 from labelwise.recipe.variants import Variant, parse_variants, recipe_of
 from labelwise.report.report import write_report
 from labelwise.settings import Settings, make_settings, option_name
+from labelwise.store import tidy_stores
 from labelwise.transfer import SavedBackbone, familiar, find_backbone
 from labelwise.trials import (
     Row,
@@ -49,8 +57,9 @@ from labelwise.trials import (
 )
 
 RUN_FILE = "run.json"
-PREPARED = {".lock", "data.parquet", "folds.parquet"}  # a run killed before it began has only these
 MOST_SAID = 8  # warnings that are shown before the run; the report has all of them
+# All that is there before run.json:
+PREPARED = (".lock", "data.parquet", "folds.parquet", TEMPORARY)
 RUNNING, DONE = "running", "done"
 
 
@@ -138,12 +147,13 @@ def compare(
     folder = Path(out)
     texts, made = _recipes(recipes)
     given = {"recipes": texts, **options}
-    settings = _settings(folder, given, resume)
+    settings, variants = _asked(folder, given, made, resume)
     dataset = load(data, target=settings.target, progress=_scanning(progress))
-    variants = _variants(folder, settings, made)
     if not dataset.class_names:
         _check_without_labels(dataset, variants, settings)
     with _locked(folder):
+        # Once more: while the data was looked at, another process may have begun this run.
+        settings, variants = _asked(folder, given, made, resume)
         if (folder / RUN_FILE).exists():
             record, protocol = _continued(folder, dataset)
         else:
@@ -169,6 +179,7 @@ def _execute(
     progress: Progress,
 ) -> None:
     remove_temporary(folder)
+    tidy_stores()
     started = time.perf_counter()
     plan = Plan.from_json(record["plan"])
     variants = plan.apply(asked)
@@ -344,13 +355,20 @@ def _continued(folder: Path, dataset: Dataset) -> tuple[dict[str, Any], Protocol
     return record, Protocol(splits, test, record["folds"], ())
 
 
+def _asked(
+    folder: Path, given: Mapping[str, Any], made: Sequence[Recipe], resume: bool
+) -> tuple[Settings, tuple[Variant, ...]]:
+    """The settings and variants of this run."""
+    settings = _settings(folder, given, resume)
+    return settings, _variants(folder, settings, made)
+
+
 def _settings(folder: Path, given: Mapping[str, Any], resume: bool) -> Settings:
     """The settings of this run; on resume those it began with, and no option may differ."""
     settings = make_settings(given)
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if folder.exists() and not folder.is_dir():
         raise OptionError(f"--out {folder}: this is a file. Give a folder that does not exist yet.")
-    if there - PREPARED and not resume:
+    if not _blank(folder) and not resume:
         hint = (
             "Add --resume to continue it, or give another --out."
             if (folder / RUN_FILE).exists()
@@ -405,6 +423,12 @@ def _variants(folder: Path, settings: Settings, made: Sequence[Recipe]) -> tuple
     return tuple(Variant(name, recipe_of(values)) for name, values in began.items())
 
 
+def _blank(folder: Path) -> bool:
+    """Whether a folder has nothing of a run that began, nor anything else."""
+    names = folder.iterdir() if folder.exists() else ()
+    return all(any(path.match(pattern) for pattern in PREPARED) for path in names)
+
+
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold a run's folder: two processes cannot write the same run.
@@ -430,9 +454,9 @@ def _locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        if new and _blank(folder):
+            shutil.rmtree(folder, ignore_errors=True)  # still locked, or it could be another's run
         lock.release()
-        if new and {path.name for path in folder.iterdir()} <= PREPARED:
-            shutil.rmtree(folder)
 
 
 def _open_test(rows: Sequence[Row], dataset: Dataset, folder: Path, protocol: Protocol) -> None:

@@ -9,20 +9,24 @@ moment are safe, and at worst a row is computed twice.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from labelwise.data.cache import cache_folder
-from labelwise.files import write_file, write_json
+from labelwise.files import remove_temporary, write_file, write_json
 
 SHARD = 2048  # images; also the most work that a kill can cost
+ABANDONED = 24 * 3600.0  # seconds after which nobody writes to a temporary file any more
 
 #: what this process has read of the stores: folder -> (shards, pixel hash -> (shard, row))
 _INDEX: dict[Path, tuple[set[str], dict[str, tuple[str, int]]]] = {}
@@ -107,10 +111,17 @@ class Store:
 
     def _add(self, contents: Sequence[str], rows: np.ndarray) -> None:
         name = uuid.uuid4().hex
-        write_file(self.folder / f"{name}.npy", lambda file: np.save(file, rows))
+        write_file(self.folder / f"{name}.npy", lambda file: _write_rows(file, rows))
         write_file(
             self.folder / f"{name}.ids", lambda file: file.write("\n".join(contents).encode())
         )
+
+
+def _write_rows(file: IO[bytes], rows: np.ndarray) -> None:
+    """What np.save writes; but that loses the reason when the disk is full."""
+    rows = np.ascontiguousarray(rows)
+    np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(rows))
+    file.write(rows.data)
 
 
 def store_folder() -> Path:
@@ -121,6 +132,15 @@ def store_folder() -> Path:
 def store_size() -> int:
     """Bytes on disk in all stores."""
     return sum(file.stat().st_size for file in store_folder().rglob("*") if file.is_file())
+
+
+def tidy_stores() -> None:
+    """Remove the temporary files of processes that were killed more than a day ago.
+
+    Younger ones may be written to at this moment; a store has no lock.
+    """
+    with contextlib.suppress(OSError):  # of another user, or the stores are emptied meanwhile
+        remove_temporary(store_folder(), before=time.time() - ABANDONED)
 
 
 def empty_stores() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 
 import pytest
 
@@ -91,6 +92,17 @@ def test_a_cache_that_cannot_be_made_is_one_warning_and_no_error(folder, tmp_pat
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("LABELWISE_CACHE", str(tmp_path / "file" / "cache"))
     data = load(folder)
+    assert len(data.usable) == 6
+    assert sum("cache" in warning for warning in data.warnings) == 1
+
+
+def test_a_cache_on_a_full_disk_is_one_warning_and_no_error(folder):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        data = load(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert len(data.usable) == 6
     assert sum("cache" in warning for warning in data.warnings) == 1
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -175,6 +176,22 @@ def test_other_files_are_not_removed(tmp_path):
         (tmp_path / name).write_text("x")
     remove_temporary(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "a.tmp", "b"]
+
+
+def test_younger_temporary_files_can_be_spared(tmp_path):
+    for name, written in ((".old.tmp", 1000), (".new.tmp", 2000)):
+        (tmp_path / name).write_text("x")
+        os.utime(tmp_path / name, (written, written))
+    remove_temporary(tmp_path, before=1500)
+    assert [path.name for path in tmp_path.iterdir()] == [".new.tmp"]
+
+
+def test_an_error_of_the_disk_names_the_file(tmp_path):
+    def full(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left on device: '.*/name'"):
+        write_file(tmp_path / "name", full)
 
 
 def test_a_write_that_was_killed_leaves_what_remove_temporary_finds(tmp_path, monkeypatch):

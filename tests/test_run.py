@@ -19,6 +19,7 @@ from labelwise.data.dataset import COLUMNS
 from labelwise.errors import DataError, OptionError, RunError
 from labelwise.recipe import RECIPES, cnn
 from labelwise.run import compare
+from tests.runs import assert_same_files, without_times
 from tests.tasks import gratings_file
 
 QUICK = "mlp(epochs=4, least_steps=0), cnn(epochs=4, least_steps=0)"
@@ -177,23 +178,6 @@ def test_the_same_seed_gives_the_same_run(run, source, tmp_path):
     )
     assert without_times(again.results) == without_times(run.results)
     assert_same_files(again.folder, run.folder)
-
-
-def without_times(results):
-    times = ("fit_seconds", "images_per_second")
-    rows = [{k: v for k, v in row.items() if k not in times} for row in results["rows"]]
-    return {**results, "rows": rows}
-
-
-def assert_same_files(a: Path, b: Path):
-    """All files the same, times aside."""
-    names = {str(path.relative_to(a)) for path in a.rglob("*") if path.is_file()}
-    assert names == {str(path.relative_to(b)) for path in b.rglob("*") if path.is_file()}
-    for name in names:
-        if name.endswith(("predictions.parquet", "data.parquet", "folds.parquet")):
-            pd.testing.assert_frame_equal(pd.read_parquet(a / name), pd.read_parquet(b / name))
-        if name.endswith("weights.safetensors"):
-            assert (a / name).read_bytes() == (b / name).read_bytes()
 
 
 def test_an_existing_run_is_refused_without_resume(run, source):
@@ -390,6 +374,32 @@ def test_two_processes_cannot_write_the_same_run(source, tmp_path):
     out.mkdir()
     with filelock.FileLock(out / ".lock"), pytest.raises(OptionError, match="another process"):
         compare(source, out=out, recipes="mlp(epochs=2)")
+
+
+def test_a_start_that_another_one_overtook_is_refused(source, tmp_path, monkeypatch):
+    """The other one began, and ended, while this one looked at the data."""
+    from labelwise import run as module
+
+    out = tmp_path / "run"
+
+    def overtaken(*args, **options):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "load", labelwise.load)
+            compare(source, out=out, recipes="mlp(epochs=1)")
+        return labelwise.load(*args, **options)
+
+    monkeypatch.setattr(module, "load", overtaken)
+    with pytest.raises(OptionError, match="--resume"):
+        compare(source, out=out, recipes="mlp(epochs=2)", seed=1)
+
+
+def test_a_run_killed_before_it_began_leaves_nothing_in_the_way(source, tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    for name in (".lock", "data.parquet", ".half.tmp"):
+        (out / name).write_text("")
+    compare(source, out=out, recipes="mlp(epochs=1)")
+    assert not (out / ".half.tmp").exists()
 
 
 def test_train_is_compare_with_one_recipe(tmp_path):

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
 
 from labelwise import store as store_module
-from labelwise.store import Store, empty_stores, store_folder, store_size
+from labelwise.store import Store, empty_stores, store_folder, store_size, tidy_stores
 
 SHAPE = (2, 3)
 
@@ -217,6 +219,27 @@ def test_processes_may_fill_one_store_together(store, tmp_path):
     contents = hashes(*range(40))
     assert np.array_equal(store.rows(contents, never), expected(contents))
     assert [float(output) for output in outputs] == [expected(contents).sum()] * 2
+
+
+def test_rows_that_do_not_fit_on_the_disk_are_an_error_that_says_so(store):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large: .*[.]npy"):
+            store.rows(hashes(*range(9)), Squares(hashes(*range(9))))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert {path.name for path in store.folder.iterdir()} == {"key.json"}
+
+
+def test_tidying_removes_what_was_left_a_day_ago(monkeypatch, tmp_path):
+    monkeypatch.setenv("LABELWISE_CACHE", str(tmp_path))
+    folder = Store.open({}, SHAPE, "float32").folder
+    for hours in (1, 25):
+        (folder / f".{hours}.tmp").touch()
+        os.utime(folder / f".{hours}.tmp", (time.time() - hours * 3600,) * 2)
+    tidy_stores()
+    assert {path.name for path in folder.iterdir()} == {"key.json", ".1.tmp"}
 
 
 def test_stores_are_in_the_cache_folder(monkeypatch, tmp_path):

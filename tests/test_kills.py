@@ -1,0 +1,336 @@
+"""A run that is killed, interrupted or out of disk at any moment resumes and ends the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+
+from labelwise import bundle
+from labelwise.run import Run
+from tests.attempts import SINGLE, End, Fate, attempt
+from tests.runs import assert_same_files, without_times
+from tests.tasks import gratings
+
+ROOT = Path(__file__).resolve().parent.parent
+RECIPES = (
+    "a=mlp(hidden=8, epochs=1, least_steps=0), "
+    "b=cnn(layers='conv4 3x3 relu, gap', epochs=1, least_steps=0)"
+)
+# One that opens a test part and keeps all models; one that fits the winner only, and tidies up.
+KINDS = (("--test", 0.2, "--save-models", "all"), ())
+ORDERLY = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _single_server() -> Iterable[None]:
+    """The server that attempts are forked from starts with the first; it must have one thread."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**SINGLE, "PYTHONPATH": str(ROOT)}.items():
+            patch.setenv(name, value)
+        yield
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run of some kind and its cache are."""
+
+    folder: Path
+    photos: Path
+    kind: int
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "run"
+
+    @property
+    def cache(self) -> Path:
+        return self.folder / "cache"
+
+    def attempt(self, fate: Fate | None = None, *, resume: bool = True, seed: int = 0) -> End:
+        words = ["compare", self.photos, "--out", self.run, "--recipes", RECIPES, "--folds", 3]
+        words += [*KINDS[self.kind], "--seed", seed, "--quiet"]
+        return attempt([*words, "--resume"] if resume else words, self.cache, fate)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run that nothing disturbed."""
+
+    place: Place
+    end: End
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for number, (pixels, label) in enumerate(zip(*gratings(8), strict=True)):
+        (folder / "abc"[label]).mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(folder / "abc"[label] / f"{number:03}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wholes(photos, tmp_path_factory):
+    """A run of each kind, without a disturbance."""
+    places = [Place(tmp_path_factory.mktemp("whole"), photos, kind) for kind in range(len(KINDS))]
+    wholes = [
+        Whole(place, end) for place, end in zip(places, at_once(Place.attempt, places), strict=True)
+    ]
+    assert [whole.end.status for whole in wholes] == [0, 0]
+    return wholes
+
+
+def at_once(function: Callable, items: Iterable) -> list:
+    """A function of every item, on all cores; an error says of which item."""
+
+    def noted(item):
+        try:
+            return function(item)
+        except BaseException as error:
+            error.add_note(repr(item))
+            raise
+
+    with ThreadPoolExecutor(max(2, len(os.sched_getaffinity(0)))) as pool:
+        return list(pool.map(noted, items))
+
+
+def moments(number: int, count: int, whole: Whole, seed: int) -> list[Fate]:
+    """Seeded fates: half at any time, half right before or after a publish."""
+    rng = np.random.default_rng(seed)
+    times = [Fate(number, seconds=s) for s in rng.uniform(0, whole.end.seconds, count // 2)]
+    publishes = rng.choice(whole.end.publishes, count - count // 2, replace=False)
+    return times + [Fate(number, publish=int(n), unnamed=bool(rng.integers(2))) for n in publishes]
+
+
+def assert_whole(folder: Path) -> None:
+    """Every published file can be read to its end."""
+    read = {
+        ".json": lambda path: json.loads(path.read_text("utf-8")),
+        ".jsonl": lambda path: [json.loads(line) for line in path.read_text().splitlines()],
+        ".parquet": pd.read_parquet,
+        ".safetensors": load_file,
+        ".npy": np.load,
+    }
+    for path in folder.rglob("[!.]*"):
+        if path.suffix in read:
+            read[path.suffix](path)
+        elif path.suffix == ".html":
+            assert path.read_text("utf-8").endswith("</html>")
+        elif path.suffix == ".ids":
+            assert len(path.read_text().split()) == len(np.load(path.with_suffix(".npy")))
+        elif path.suffix == ".sqlite":
+            with closing(sqlite3.connect(path)) as database:
+                assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    for model in folder.rglob("model"):
+        if len(list(model.glob("[!.]*"))) == 2:
+            bundle.load(model)
+
+
+def finished(run: Path) -> dict[Path, tuple[int, str]]:
+    """Time and hash of every file of the trials that are done, and of the opening."""
+    done = [
+        file.parent
+        for file in run.glob("trials/*/*/trial.json")
+        if json.loads(file.read_text())["status"] == "done"
+    ]
+    files = [path for trial in done for path in trial.rglob("[!.]*") if path.is_file()]
+    return {
+        path: (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in [*files, *run.glob("sealed.jsonl")]
+    }
+
+
+def temporary(place: Place) -> set[Path]:
+    return set(place.folder.rglob(".*.tmp"))
+
+
+def assert_resumes(place: Place, whole: Whole) -> None:
+    """A run goes on, touches nothing that was finished, and ends as the one never disturbed."""
+    before, left = finished(place.run), temporary(place)
+    end = place.attempt()
+    assert (end.status, end.err) == (0, "")
+    after = finished(place.run)
+    kept = {path: value for path, value in before.items() if path.exists()}
+    assert {path: after[path] for path in kept} == kept
+    assert all(path.parent.name == "model" for path in set(before) - set(kept))
+    assert Run(place.run).record["status"] == "done"
+    assert without_times(Run(place.run).results) == without_times(Run(whole.place.run).results)
+    assert_same_files(place.run, whole.place.run)
+    assert_whole(place.folder)
+    assert temporary(place) <= {path for path in left if place.cache in path.parents}
+    if KINDS[place.kind]:
+        assert (place.run / "sealed.jsonl").read_text().count("\n") == 1
+
+
+def test_attempts_are_forked_from_a_process_with_one_thread(wholes):
+    assert {whole.end.server_threads for whole in wholes} == {1}
+
+
+def test_a_run_killed_at_any_moment_resumes(wholes, photos, tmp_path):
+    """Every third is killed a second time while it resumes."""
+    fates = [moments(signal.SIGKILL, 15, whole, seed) for seed, whole in enumerate(wholes)]
+    again = moments(signal.SIGKILL, 10, wholes[0], 2)
+
+    def ordeal(case: tuple[int, int]) -> bool:
+        kind, number = case
+        place = Place(tmp_path / f"{kind}-{number}", photos, kind)
+        end = place.attempt(fates[kind][number])
+        assert_whole(place.folder)
+        if number % 3 == 0:
+            place.attempt(again[kind * 5 + number // 3])
+            assert_whole(place.folder)
+        assert_resumes(place, wholes[kind])
+        return end.status is None
+
+    cases = [(kind, number) for number in range(15) for kind in (0, 1)]
+    assert sum(at_once(ordeal, cases)) > 15  # some by the clock; the others ended before
+
+
+@pytest.mark.parametrize("number", ORDERLY)
+def test_an_interrupted_run_ends_orderly_and_resumes(wholes, photos, tmp_path, number):
+    fates = [moments(number, 5, whole, number + kind) for kind, whole in enumerate(wholes)]
+
+    def ordeal(case: tuple[int, int]) -> None:
+        kind, index = case
+        fate = fates[kind][index]
+        place = Place(tmp_path / f"{kind}-{index}", photos, kind)
+        end = place.attempt(fate)
+        late = end.status == 0 and fate.seconds is not None and end.seconds <= fate.seconds
+        assert late or end.status == ORDERLY[number], end.err
+        assert late or (end.err.count("\n") == 1 and "--resume" in end.err), end.err
+        assert temporary(place) == set()
+        assert_whole(place.folder)
+        assert_resumes(place, wholes[kind])
+
+    at_once(ordeal, [(kind, index) for index in range(5) for kind in (0, 1)])
+
+
+def test_a_run_out_of_disk_says_where_and_resumes(wholes, photos, tmp_path):
+    """Files cannot grow beyond ten sizes, each just below that of a file of the run."""
+    whole = wholes[0].place
+    parts = (whole.run, whole.cache / "store")
+    files = [path for part in parts for path in part.rglob("[!.]*") if path.is_file()]
+    sizes = sorted({path.stat().st_size for path in files})
+    chosen = [sizes[k] for k in np.linspace(0, len(sizes) - 1, 10).astype(int)]
+
+    def ordeal(size: int) -> None:
+        place = Place(tmp_path / str(size), photos, 0)
+        end = place.attempt(Fate(largest=size - 1))
+        assert end.status == 1, end.err
+        assert end.err.count("\n") == 1, end.err
+        assert str(place.folder) in end.err
+        assert "--resume" in end.err
+        assert temporary(place) == set()
+        assert_whole(place.folder)
+        assert_resumes(place, wholes[0])
+
+    at_once(ordeal, chosen)
+
+
+def test_of_two_starts_at_once_one_is_refused(wholes, photos, tmp_path):
+    place = Place(tmp_path, photos, 0)
+    ends = at_once(lambda resume: place.attempt(resume=resume), [False, False])
+    assert sorted(end.status for end in ends) == [0, 2]
+    (refused,) = (end.err for end in ends if end.status == 2)
+    assert "another process is writing this run" in refused
+    assert without_times(Run(place.run).results) == without_times(Run(wholes[0].place.run).results)
+
+
+def test_two_runs_at_once_share_a_cache(wholes, photos, tmp_path):
+    (tmp_path / "cache").mkdir()
+    for kind in (0, 1):
+        (tmp_path / str(kind)).mkdir()
+        (tmp_path / str(kind) / "cache").symlink_to(tmp_path / "cache")
+    places = [Place(tmp_path / str(kind), photos, kind) for kind in (0, 1)]
+    assert [(end.status, end.err) for end in at_once(Place.attempt, places)] == [(0, "")] * 2
+    for place, whole in zip(places, wholes, strict=True):
+        assert_same_files(place.run, whole.place.run)
+
+
+def test_signals_end_the_program_itself_orderly(photos, tmp_path):
+    """New processes, with their progress, in the middle of a training that would take minutes."""
+    started = {}
+    for number in ORDERLY:
+        words = ["compare", photos, "--out", tmp_path / str(int(number)), "--folds", 3]
+        words += ["--recipes", "a=mlp(hidden=8, epochs=1), b=cnn(epochs=30000)"]
+        started[number] = subprocess.Popen(
+            [sys.executable, "-m", "labelwise.cli", *map(str, words)],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    for number, process in started.items():
+        run = tmp_path / str(int(number))
+        deadline = time.monotonic() + 60
+        while not (run / "trials/a/labels-all_repeat-0_fold-2/trial.json").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(number)
+    for number, process in started.items():
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == ORDERLY[number], err
+        assert "--resume" in err.splitlines()[-1]
+        assert "Traceback" not in err
+    assert not list(tmp_path.rglob(".*.tmp"))
+
+
+DISK = """
+import os, subprocess, sys
+import torch
+from labelwise import cli
+
+def call():
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return stop.code
+    return 0
+
+def mount(*options):
+    subprocess.run(["mount", *options, "tmpfs", disk], check=True)
+
+torch.set_num_threads(1)  # as the attempts: other threads, other last digits
+disk, *sys.argv = sys.argv[1:]
+os.environ["LABELWISE_CACHE"] = os.path.join(disk, "cache")
+mount("-t", "tmpfs", "-o", "size=240k")
+first = call()
+mount("-o", "remount,size=50m")
+print(first, call())
+print(open(os.path.join(disk, "run", "leaderboard.json")).read())
+"""
+
+
+@pytest.mark.skipif(
+    not shutil.which("unshare")
+    or subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "x", "/mnt"]).returncode != 0,
+    reason="no small disk can be mounted here",
+)
+def test_a_disk_that_is_really_full_is_one_message_and_the_run_resumes(wholes, photos, tmp_path):
+    """The cache is on it as well."""
+    words = ["labelwise", "compare", photos, "--out", tmp_path / "run", "--recipes", RECIPES]
+    words += ["--folds", 3, *KINDS[0], "--quiet", "--resume"]
+    command = ["unshare", "-rm", sys.executable, "-c", DISK, tmp_path, *words]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert f"No space left on device: {tmp_path}" in done.stderr
+    assert "1 0\n{" in done.stdout
+    results = json.loads(done.stdout.split("1 0\n")[1])
+    assert without_times(results) == without_times(Run(wholes[0].place.run).results)
