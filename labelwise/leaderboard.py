@@ -90,14 +90,17 @@ def make_leaderboard(
 def add_test(
     leaderboard: dict[str, Any], rows: Sequence[Row], dataset: Dataset, run: Path, seed: int
 ) -> None:
-    """Fill in `test` of every row from the predictions of its final fits."""
+    """Fill in `test` and `test_per_class` of rows from the predictions of their final fits."""
     entries = {(entry["variant"], entry["labels"]): entry for entry in leaderboard["rows"]}
     for row in rows:
         trials = [t for t in row.trials(run, final=True) if t.record() is not None]
         if not trials or not all((t.folder / "predictions.parquet").exists() for t in trials):
             continue
         evaluation = _evaluate(pool(trials), dataset, seed)
-        entries[row.variant.name, row.labels]["test"] = evaluation["metrics"]
+        entries[row.variant.name, row.labels] |= {
+            "test": evaluation["metrics"],
+            "test_per_class": evaluation["per_class"],
+        }
 
 
 def suspects(table: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
@@ -162,6 +165,7 @@ def _entry(
         "metrics": None,
         "train": None,
         "test": None,
+        "test_per_class": None,
         "fit_seconds": None,
         "images_per_second": None,
     }

@@ -25,7 +25,7 @@ LAYERS = [
     ["progress", "settings", "machine", "checks"],
     ["plan"],
     ["trials"],
-    ["leaderboard"],
+    ["leaderboard", "epochs"],
     ["report"],
     ["run", "use", "embedding", "estimator"],
     ["showcase", "tables"],

@@ -25,7 +25,7 @@ from labelwise.files import read_json, write_json
 from labelwise.nn.network import Network
 from labelwise.report import architecture, text, thumbnails
 from labelwise.report.architecture import model_summary
-from labelwise.report.report import write_report
+from labelwise.report.report import CLASS_COLUMNS, write_report
 from labelwise.report.svg import nice_ticks
 from labelwise.run import Run, compare
 
@@ -42,8 +42,8 @@ HOSTILE_FILES = (
     b"--><!-- new\nline.png",
 )
 SECTIONS = (
-    "result", "leaderboard", "labels", "confusion", "classes", "mistakes", "images", "curves",
-    "model", "files", "protocol", "repeat",
+    "result", "leaderboard", "labels", "confusion", "classes", "roc", "mistakes", "images",
+    "curves", "epochs", "model", "files", "protocol", "repeat",
 )  # fmt: skip
 
 
@@ -398,4 +398,5 @@ def test_a_click_on_a_heading_sorts_the_classes(run: Run, tmp_path: Path) -> Non
     assert [head["aria-sort"] for head in heads] == ["ascending"]
     rows = run.results["rows"][0]["per_class"]
     values = [float(str(a["data-v"])) for tag, a in dom.tags if tag == "td" and "data-v" in a]
-    assert values[:: len(values) // len(rows)] == sorted(row["n"] for row in rows)
+    columns = len(CLASS_COLUMNS) - 1
+    assert values[: columns * len(rows) : columns] == sorted(row["n"] for row in rows)

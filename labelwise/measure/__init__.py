@@ -1,5 +1,8 @@
 """Metrics, their intervals, and verdicts: arrays in, numbers out."""
 
+from labelwise.measure.bands import Band, curve_bands
+from labelwise.measure.counts import averages_of, counts_of, per_class_of
+from labelwise.measure.curves import Curve, pr_curve, roc_curve
 from labelwise.measure.evaluation import ClassResult, Evaluation, evaluate, interval_json
 from labelwise.measure.intervals import Interval, bca, wilson
 from labelwise.measure.metrics import (
@@ -28,7 +31,9 @@ from labelwise.measure.verdicts import Pair, corrected_for_selection, recommend,
 
 __all__ = [
     "METRICS",
+    "Band",
     "ClassResult",
+    "Curve",
     "Evaluation",
     "Interval",
     "Metric",
@@ -36,12 +41,15 @@ __all__ = [
     "accuracy",
     "auroc",
     "average_precision",
+    "averages_of",
     "balanced_accuracy",
     "bca",
     "brier",
     "cohen_kappa",
     "confusion_matrix",
     "corrected_for_selection",
+    "counts_of",
+    "curve_bands",
     "evaluate",
     "expected_calibration_error",
     "f_beta",
@@ -51,9 +59,12 @@ __all__ = [
     "mcc",
     "metric_names",
     "metric_values",
+    "per_class_of",
+    "pr_curve",
     "precision",
     "recall",
     "recommend",
+    "roc_curve",
     "specificity",
     "top_k_accuracy",
     "verdicts",

@@ -24,7 +24,16 @@ from labelwise.measure.intervals import (
     undefined,
     wilson,
 )
-from labelwise.measure.metrics import BINS, METRICS, RANKED, metric_names, sample_values
+from labelwise.measure.metrics import (
+    BINS,
+    BY_CLASS,
+    METRICS,
+    MICRO,
+    RANKED,
+    class_values,
+    metric_names,
+    sample_values,
+)
 from labelwise.measure.scoring import Floats, Ints, Scorer
 
 FEW = 30  # below so many images a number says little, and the notes say so
@@ -39,7 +48,8 @@ class ClassResult:
     """How one class came out.
 
     `n` and `predicted` count distinct images labeled, and predicted, as the class; with repeats
-    `predicted` is the mean over them, rounded. The four counts are over rows.
+    `predicted` is the mean over them, rounded. The areas are those of the class against the rest.
+    The four counts are over rows.
     """
 
     name: str
@@ -50,6 +60,8 @@ class ClassResult:
     f1: Interval
     specificity: Interval
     fall_out: Interval
+    auroc: Interval
+    average_precision: Interval
     tp: int
     fp: int
     tn: int
@@ -173,7 +185,7 @@ def rank_resamples(rows: int, classes: int, resamples: int) -> int:
     """Resamples for AUROC and average precision, which sort once per class.
 
     All of them while resamples * rows * classes stays within 2 * 10^9 (half a minute); beyond
-    that as many as fit, but not below 200.
+    that as many as fit, but not below 200. `evaluate` takes half of that for micro averages.
     """
     return min(resamples, max(200, 2_000_000_000 // max(rows * classes, 1)))
 
@@ -235,15 +247,18 @@ def evaluate(
     bootstrap = partial(
         bootstrap_intervals, scorer, groups=rows.group, level=level, seed=seed, n=rows.n
     )
-    found = bootstrap(names=rest, resamples=resamples, per_class=True)
-    found |= bootstrap(names=RANKED, resamples=rank_resamples(scorer.rows, k, resamples))
+    found = bootstrap(names=rest, per_class=("f1",), resamples=resamples)
+    ranked = rank_resamples(scorer.rows, k, resamples)
+    found |= bootstrap(names=BY_CLASS, per_class=BY_CLASS, resamples=ranked)
+    # The micro averages take as long as all classes together.
+    found |= bootstrap(names=MICRO, resamples=max(ranked // 2, 2))
     metrics |= {name: found[name] for name in metric_names(k) if name not in BINOMIAL}
     metrics = {name: metrics[name] for name in metric_names(k)}
 
     confusion = np.zeros((k, k), dtype=np.int64)
     np.add.at(confusion, (scorer.labels, scorer.predicted), 1)
     per_class = [
-        _class_result(c, names[c], scorer, rows, confusion, found[c], level) for c in range(k)
+        _class_result(c, names[c], scorer, rows, confusion, found, level) for c in range(k)
     ]
     notes = _notes(rows, per_class, metrics)
     return Evaluation(metrics, per_class, confusion, rows.n, notes)
@@ -258,30 +273,30 @@ def bootstrap_intervals(
     level: float,
     seed: int,
     n: int,
-    per_class: bool = False,
+    per_class: Sequence[str] = (),
 ) -> dict[Any, Interval]:
-    """Intervals of some metrics, and with `per_class` of each class's F1 under its number."""
-    classes = range(scorer.classes) if per_class else range(0)
+    """Intervals of some metrics, and of some numbers of each class under (name, class)."""
 
     def statistic(weights: Floats) -> dict[Any, Floats]:
         sample = scorer.sample(weights)
         out: dict[Any, Floats] = dict(sample_values(sample, names))
-        if per_class:
-            f1 = sample.counts.per_class("f_beta")
-            out |= {c: f1[:, c] for c in classes}
+        out |= class_values(sample, per_class)
         if "ece" in names:
             gaps = sample.gaps(BINS)
             out |= {("gap", b): gaps[:, b] for b in range(BINS)}
         return out
 
     found = resample(statistic, groups, resamples=resamples, seed=seed)
-    bounds: dict[Any, tuple[float, float]] = {
-        name: (METRICS[name].low, METRICS[name].high) for name in names
+    intervals: dict[Any, Interval] = {
+        name: interval_of(
+            found, name, level=level, bounds=(METRICS[name].low, METRICS[name].high), n=n
+        )
+        for name in names
     }
-    bounds |= dict.fromkeys(classes, (0.0, 1.0))
-    intervals = {
-        key: interval_of(found, key, level=level, bounds=bounds[key], n=n)
-        for key in (*names, *classes)
+    intervals |= {
+        (name, c): interval_of(found, (name, c), level=level, bounds=(0.0, 1.0), n=n, groups=known)
+        for c, known in enumerate(_groups_told_apart(scorer, groups) if per_class else [])
+        for name in per_class
     }
     if "ece" in names and intervals["ece"].method == "bca":
         keys: list[Any] = [("gap", b) for b in range(BINS)]
@@ -296,13 +311,25 @@ def bootstrap_intervals(
     return intervals
 
 
+def _groups_told_apart(scorer: Scorer, groups: npt.ArrayLike) -> list[int]:
+    """Per class, on how many groups its numbers rest: those with it or those without, if fewer.
+
+    A class of five images that are all ranked first says no more than five images can.
+    """
+    index = np.asarray(pd.factorize(np.asarray(groups))[0])
+    total = int(index.max()) + 1
+    distinct = np.unique(scorer.labels * total + index) // total  # a label per class and group
+    inside = np.bincount(distinct, minlength=scorer.classes)
+    return np.minimum(inside, np.maximum(len(distinct) - inside, 1)).tolist()
+
+
 def _class_result(
     c: int,
     name: str,
     scorer: Scorer,
     rows: Rows,
     confusion: Ints,
-    f1: Interval,
+    found: dict[Any, Interval],
     level: float,
 ) -> ClassResult:
     labeled, predicted = scorer.labels == c, scorer.predicted == c
@@ -323,9 +350,11 @@ def _class_result(
         predicted=judged,
         precision=precision,
         recall=rows.fraction(predicted, labeled, n, level),
-        f1=replace(f1, n=n),
+        f1=replace(found["f1", c], n=n),
         specificity=rows.fraction(~predicted, ~labeled, rows.n - n, level),
         fall_out=rows.fraction(predicted, ~labeled, rows.n - n, level),
+        auroc=replace(found["auroc", c], n=n),
+        average_precision=replace(found["average_precision", c], n=n),
         tp=tp,
         fp=fp,
         tn=scorer.rows - tp - fp - fn,

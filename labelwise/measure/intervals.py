@@ -278,8 +278,13 @@ def interval_of(
     level: float,
     bounds: tuple[float, float] | None,
     n: int,
+    groups: int | None = None,
 ) -> Interval:
-    """The interval of one of the resampled numbers."""
+    """The interval of one of the resampled numbers.
+
+    Args:
+        groups: how many it rests on, where those are not all (see `widened`).
+    """
     point = found.point[key]
     if np.isnan(point):
         return undefined(n, "bca")
@@ -288,7 +293,7 @@ def interval_of(
         return Interval(point, *limits, n, "bca")
     if bounds is None:
         return Interval(point, point, point, n, "bca")
-    return Interval(point, *widened(point, found.groups, bounds, level), n, "widened")
+    return Interval(point, *widened(point, groups or found.groups, bounds, level), n, "widened")
 
 
 def bca(

@@ -65,6 +65,8 @@ METRICS: dict[str, Metric] = {
     "ece": Metric("calibration error", higher_is_better=False),
     "auroc": Metric("AUROC"),
     "average_precision": Metric("average precision"),
+    "micro_auroc": Metric("micro AUROC"),
+    "micro_average_precision": Metric("micro average precision"),
 }
 
 
@@ -89,10 +91,20 @@ _FORMULAS: dict[str, Callable[[Sample], Floats]] = {
     "ece": lambda s: s.calibration_error(BINS),
     "auroc": lambda s: s.areas[0],
     "average_precision": lambda s: s.areas[1],
+    "micro_auroc": lambda s: s.micro_areas[0],
+    "micro_average_precision": lambda s: s.micro_areas[1],
 }
 
-#: Metrics that sort the rows once per class: the slow ones.
-RANKED = ("auroc", "average_precision")
+_PER_CLASS: dict[str, Callable[[Sample, int], Floats]] = {
+    "f1": lambda s, k: s.counts.per_class("f_beta")[:, k],
+    "auroc": lambda s, k: s.class_areas(k)[0],
+    "average_precision": lambda s, k: s.class_areas(k)[1],
+}
+
+#: Metrics that sort the rows once per class, and those that sort all of that together: slow ones.
+BY_CLASS = ("auroc", "average_precision")
+MICRO = ("micro_auroc", "micro_average_precision")
+RANKED = BY_CLASS + MICRO
 
 
 def metric_names(classes: int) -> list[str]:
@@ -116,6 +128,12 @@ def check_metric(name: str, classes: int | None = None) -> Metric:
 def sample_values(sample: Sample, names: Iterable[str]) -> dict[str, Floats]:
     """Several metrics of the same sample, each (B,)."""
     return {name: _FORMULAS[name](sample) for name in names}
+
+
+def class_values(sample: Sample, names: Iterable[str]) -> dict[tuple[str, int], Floats]:
+    """F1, AUROC or average precision of every class, each (B,), under (name, class)."""
+    classes = range(sample.scorer.classes)
+    return {(name, k): _PER_CLASS[name](sample, k) for name in names for k in classes}
 
 
 def metric_values(
@@ -225,6 +243,12 @@ def recall(
     return _per_class("recall", labels, proba, weights, average)
 
 
+def check_beta(beta: float) -> float:
+    if not (np.isfinite(beta) and beta > 0):
+        raise OptionError(f"beta is {beta}; expected a positive number, such as 1 or 2.")
+    return beta
+
+
 def f_beta(
     labels: npt.ArrayLike,
     proba: npt.ArrayLike,
@@ -240,8 +264,7 @@ def f_beta(
     Raises:
         OptionError: beta is not a positive number.
     """
-    if not (np.isfinite(beta) and beta > 0):
-        raise OptionError(f"beta is {beta}; expected a positive number, such as 1 or 2.")
+    check_beta(beta)
     return _per_class("f_beta", labels, proba, weights, average, beta)
 
 

@@ -181,6 +181,8 @@ def selector(index: npt.NDArray[Any], size: int, values: Floats | None = None) -
 class Ranking:
     """One class against the rest, sorted once by its probability, highest first.
 
+    Or, for micro averages, every pair of a row and a class, the label's being the class's own.
+
     Equal probabilities form a block, entered as a whole: no order inside it is to be rewarded.
     Only what lies between the blocks of the class's own rows matters: the ranking is cut there.
     """
@@ -192,8 +194,10 @@ class Ranking:
     last: npt.NDArray[np.intp]  # (P,) index among the positives of the last one of its block
 
     @classmethod
-    def of(cls, score: Floats, positive: npt.NDArray[np.bool_]) -> Ranking:
-        rows = len(score)
+    def of(cls, proba: Floats, positive: npt.NDArray[np.bool_]) -> Ranking:
+        """Rows by their probability, (N,), or pairs of row and class by theirs, (N, K)."""
+        score, positive = proba.ravel(), positive.ravel()
+        rows, each = len(score), len(score) // len(proba)
         order = np.argsort(-score, kind="stable")
         values = score[order]
         edges = np.flatnonzero(values[1:] != values[:-1]) + 1
@@ -201,11 +205,12 @@ class Ranking:
         places = np.flatnonzero(positive[order])
         block = np.searchsorted(starts, places, side="right") - 1
         cuts = np.unique(np.concatenate([[0, rows], starts[block], ends[block]]))
+        row = order // each
         return cls(
-            positives=order[places],
+            positives=row[places],
             pieces=csr_array(
-                (np.ones(rows), order.astype(np.int32), cuts.astype(np.int32)),
-                shape=(len(cuts) - 1, rows),
+                (np.ones(rows), row.astype(np.int32), cuts.astype(np.int32)),
+                shape=(len(cuts) - 1, len(proba)),
             ),
             start=np.searchsorted(cuts, starts[block]),
             end=np.searchsorted(cuts, ends[block]),
@@ -231,6 +236,15 @@ class Ranking:
         precision = hits / np.where(through > 0, through, 1.0)
         return np.clip(auroc, 0.0, 1.0), divide(np.einsum("pb,pb->b", weight, precision), own)
 
+    def above(self, columns: Floats) -> tuple[Floats, Floats]:
+        """Weight (N, B) of the class's own rows, and of all, above each cut; each (S + 1, B)."""
+        own = np.zeros((len(self.positives) + 1, columns.shape[1]))
+        np.cumsum(columns[self.positives], axis=0, out=own[1:])
+        pieces = self.pieces @ columns
+        every = np.zeros((len(pieces) + 1, columns.shape[1]))
+        np.cumsum(pieces, axis=0, out=every[1:])
+        return own[np.searchsorted(self.end, np.arange(len(every)), side="right")], every
+
 
 class Scorer:
     """Labels and probabilities, with everything that does not depend on weights computed once."""
@@ -239,6 +253,7 @@ class Scorer:
         self.labels, self.proba = check_rows(labels, proba)
         self.rows, self.classes = self.proba.shape
         self._bins: dict[int, csr_array] = {}
+        self._rankings: dict[int, Ranking] = {}
 
     @cached_property
     def predicted(self) -> Ints:
@@ -294,11 +309,21 @@ class Scorer:
             self._bins[count] = selector(index, count, confidence - self.correct)
         return self._bins[count]
 
+    def ranking(self, k: int) -> Ranking:
+        """Class k against the rest."""
+        if k not in self._rankings:
+            self._rankings[k] = Ranking.of(self.proba[:, k], self.labels == k)
+        return self._rankings[k]
+
     @cached_property
-    def rankings(self) -> list[Ranking]:
-        """One per class that has labels; with two classes only that of class 1."""
-        classes = [1] if self.classes == 2 else np.unique(self.labels).tolist()
-        return [Ranking.of(self.proba[:, k], self.labels == k) for k in classes]
+    def micro(self) -> Ranking:
+        """All pairs of a row and a class at once: the label's pair against the others."""
+        return Ranking.of(self.proba, self.labels[:, None] == np.arange(self.classes))
+
+    @property
+    def averaged(self) -> list[int]:
+        """The classes whose areas are averaged: of two classes only class 1."""
+        return [1] if self.classes == 2 else np.unique(self.labels).tolist()
 
     def sample(self, weights: Floats) -> Sample:
         """The same rows under weights (B, N)."""
@@ -341,11 +366,26 @@ class Sample:
         )
 
     @cached_property
+    def _class_areas(self) -> dict[int, tuple[Floats, Floats]]:
+        return {}
+
+    def class_areas(self, k: int) -> tuple[Floats, Floats]:
+        """AUROC and average precision of class k against the rest; (B,)."""
+        if k not in self._class_areas:
+            self._class_areas[k] = self.scorer.ranking(k).areas(self.columns)
+        return self._class_areas[k]
+
+    @cached_property
     def areas(self) -> tuple[Floats, Floats]:
         """AUROC and average precision, averaged over the classes where they are defined; (B,)."""
-        pairs = [ranking.areas(self.columns) for ranking in self.scorer.rankings]
+        pairs = [self.class_areas(k) for k in self.scorer.averaged]
         auroc, precision = (np.stack(values, axis=-1) for values in zip(*pairs, strict=True))
         return mean_defined(auroc, np.ones(1)), mean_defined(precision, np.ones(1))
+
+    @cached_property
+    def micro_areas(self) -> tuple[Floats, Floats]:
+        """AUROC and average precision of all pairs of a row and a class; (B,)."""
+        return self.scorer.micro.areas(self.columns)
 
     def gaps(self, bins: int) -> Floats:
         """Confidence minus accuracy, summed over each bin, per total weight; (B, bins)."""

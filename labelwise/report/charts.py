@@ -14,6 +14,7 @@ from labelwise.report.svg import Scale, element, padded, path, picture, short
 
 BAR_WIDTH, BAR_HEIGHT = 240.0, 30.0
 COLOURS = 8  # classes c0..c7 of the style sheet; after that they begin again, dashed
+LEFT, RIGHT, TOP, BOTTOM = 40.0, 14.0, 28.0, 34.0  # around the lines of a chart
 
 Points = Sequence[tuple[float, float]]
 
@@ -116,36 +117,59 @@ def chart(
     percent: bool = False,
     limits: tuple[float, float] = (0.0, float("inf")),
     size: tuple[float, float] = (340.0, 220.0),
+    bare: bool = False,
+    room: Sequence[float] = (),
 ) -> Markup:
     """Lines over one axis, with a title, a grid and tooltips.
 
     Args:
         percent: values are fractions, shown as percent.
         limits: what the values can be at all.
+        bare: no dots; the picture says its axes and each path its line, for a script to redraw.
+        room: further values that the axis has to reach.
     """
     width, height = size
-    left, right, top, bottom = 40.0, 14.0, 28.0, 34.0
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for part in (line.points, *line.thin) for _, y in part]
     ys += [limit for line in lines for pair in line.intervals if pair for limit in pair]
-    x = Scale(min(xs), max(xs), left, width - right, log=x_log)
-    y = Scale(*padded(ys, limits), height - bottom, top)
+    x = Scale(min(xs), max(xs), LEFT, width - RIGHT, log=x_log)
+    y = Scale(*padded([*ys, *room], limits), height - BOTTOM, TOP)
     factor = 100 if percent else 1
-    parts = [element("text", title, x=left, y=14.0, class_="title")]
+    ticks = [(tick, short(tick)) for tick in x_ticks or _x_ticks(x, xs)]
+    parts = frame(title, x, y, ticks, factor=factor, x_label=x_label)
+    for line in lines:
+        parts += _named(line, x, y) if bare else _drawn(line, x, y, factor)
+    axes = {"data_x": _said(x), "data_y": _said(y)} if bare else {}
+    return picture(width, height, title, parts, **axes)
+
+
+def frame(
+    title: str,
+    x: Scale,
+    y: Scale,
+    x_ticks: Sequence[tuple[float, str]],
+    *,
+    factor: float,
+    x_label: str,
+) -> list[Markup]:
+    """What stands around the lines of a chart: its title, a grid and the labels of both axes."""
+    bottom = y.start
+    parts = [element("text", title, x=x.start, y=14.0, class_="title")]
     for tick in y.ticks:
         at = y(tick)
-        parts.append(element("line", x1=left, x2=width - right, y1=at, y2=at, class_="grid"))
-        parts.append(element("text", short(factor * tick), x=left - 6, y=at + 4, class_="tick end"))
-    for tick in x_ticks or _x_ticks(x, xs):
-        label = short(tick)
-        parts.append(
-            element("text", label, x=x(tick), y=height - bottom + 16, class_="tick middle")
-        )
-    centre = (left + width - right) / 2
-    parts.append(element("text", x_label, x=centre, y=height - 3, class_="tick middle"))
-    for line in lines:
-        parts += _drawn(line, x, y, factor)
-    return picture(width, height, title, parts)
+        parts.append(element("line", x1=x.start, x2=x.end, y1=at, y2=at, class_="grid"))
+        label = short(factor * tick)
+        parts.append(element("text", label, x=x.start - 6, y=at + 4, class_="tick end"))
+    for tick, label in x_ticks:
+        parts.append(element("text", label, x=x(tick), y=bottom + 16, class_="tick middle"))
+    centre = (x.start + x.end) / 2
+    parts.append(element("text", x_label, x=centre, y=bottom + BOTTOM - 3, class_="tick middle"))
+    return parts
+
+
+def _said(scale: Scale) -> str:
+    """A linear scale for a script: lowest and highest value, and where they are."""
+    return f"{scale.low:.6g} {scale.high:.6g} {scale.start:g} {scale.end:g}"
 
 
 def _x_ticks(scale: Scale, xs: Sequence[float]) -> list[float]:
@@ -160,6 +184,23 @@ def _capped(x: float, y: Scale, limits: tuple[float, float]) -> str:
     low, high = y(limits[0]), y(limits[1])
     ends = (path([(x - 4, at), (x + 4, at)]) for at in (low, high))
     return path([(x, low), (x, high)]) + "".join(ends)
+
+
+def _named(line: Line, x: Scale, y: Scale) -> list[Markup]:
+    """The paths of a line, each with the line's name and, of one fold, its place."""
+
+    def drawn(points: Points, fold: int | None) -> Markup:
+        # A single epoch is no line; two equal points are a dot with round ends.
+        ends = points if len(points) > 1 else [*points, *points]
+        return element(
+            "path", element("title", line.name),
+            d=path([(x(a), y(b)) for a, b in ends]),
+            class_=f"line {'' if fold is None else 'thin '}c{line.colour}",
+            data_line=line.name, data_fold=fold,
+        )  # fmt: skip
+
+    thin = [drawn(points, fold) for fold, points in enumerate(line.thin)]
+    return [*thin, drawn(line.points, None)]
 
 
 def _drawn(line: Line, x: Scale, y: Scale, factor: float) -> list[Markup]:

@@ -47,7 +47,7 @@ def _charts_of(histories: Sequence[pd.DataFrame]) -> tuple[list[Markup], str]:
         lines = [
             line
             for part, colour in (("train", TRAIN), ("validation", VALIDATION))
-            if (line := _line(histories, x, f"{part}_{what}", part, colour))
+            if (line := mean_line(histories, x, f"{part}_{what}", part, colour))
         ]
         if not lines:
             continue
@@ -70,7 +70,7 @@ def _charts_of(histories: Sequence[pd.DataFrame]) -> tuple[list[Markup], str]:
     return charts, note
 
 
-def _line(
+def mean_line(
     histories: Sequence[pd.DataFrame], x: str, column: str, name: str, colour: int
 ) -> Line | None:
     """The mean over folds, where at least half of them are still training, and each fold thin."""

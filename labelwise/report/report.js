@@ -1,6 +1,4 @@
-"use strict";
 (() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
   const panel = document.getElementById("panel");
 
   // Names are data: elements are made here, texts only ever set as text.
@@ -78,6 +76,13 @@
     });
   }
 
+  // What a cell says, in both matrices.
+  for (const cell of document.querySelectorAll(".matrix td[data-cell], .matrix td[data-at]")) {
+    const [row, column] = (cell.dataset.cell ?? cell.dataset.at).split("-").map((label) => data.classes[label]);
+    cell.title = `given ${row}, predicted ${column}: ${cell.textContent}`;
+    cell.setAttribute("aria-label", cell.title);
+  }
+
   // The matrix is one stop of the Tab key; arrow keys move between its filled cells.
   const matrix = document.querySelector("table.matrix");
   if (matrix) {
@@ -89,13 +94,6 @@
       cell.focus();
     };
     if (filled.length) filled[0].tabIndex = 0;
-    const classes = data.classes;
-    for (const cell of filled) {
-      const [row, column] = place(cell);
-      const label = `given ${classes[row]}, predicted ${classes[column]}: ${cell.textContent}`;
-      cell.title = label;
-      cell.setAttribute("aria-label", label);
-    }
     matrix.addEventListener("click", (event) => {
       const cell = event.target.closest("td[data-cell]");
       if (cell) open(cell.dataset.cell);

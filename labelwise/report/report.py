@@ -11,12 +11,13 @@ from markupsafe import Markup
 
 from labelwise.data.dataset import Dataset
 from labelwise.files import write_text
-from labelwise.report import confusion, data_section, repeat, results, text
+from labelwise.report import confusion, data_section, epochs, repeat, results, roc, text
 from labelwise.report.architecture import model_summary
 from labelwise.report.curves import efficiency, learning_curves
 from labelwise.report.run_folder import RunFolder
 from labelwise.report.thumbnails import Album
 
+SCRIPTS = ("roc.js", "epochs.js", "report.js")  # the last one says that the page is ready
 SUSPECTS = 50  # lines in the table of labels that look wrong
 MOST_CELLS, MOST_LISTED = 2_000, 6_000  # of the confusion matrix with images behind them
 
@@ -33,6 +34,22 @@ CLASS_COLUMNS = (
     ("FN", "false negatives"),
     ("TN", "true negatives"),
 )
+
+ROC_COLUMNS = (
+    ("class", ""),
+    ("n", "labeled images judged"),
+    (
+        "AUROC",
+        "area under the ROC curve: chance that an image of the class is ranked above another",
+    ),
+    ("AUROC, test", "the same of the test part"),
+    ("average precision", "area under the steps of precision over recall"),
+    ("average precision, test", "the same of the test part"),
+    ("guessing", "average precision of guessing: the share of the class"),
+)
+COUNT_COLUMNS = (
+    "class", "TP", "FP", "FN", "TN", "precision", "recall", "F1", "specificity", "fall-out"
+)  # fmt: skip
 
 
 def write_report(folder: Path, dataset: Dataset) -> Path:
@@ -65,6 +82,8 @@ def render(run: RunFolder, dataset: Dataset) -> str:
     shown = _listed(cells, counts)
     album.add(confusion.by_importance(shown))
     images = album.embed()
+    tested = None if row is None else run.test_predictions(row)
+    over_epochs = epochs.section(run, names)
     paths = {row: text.path(dataset.table["path"].iat[row]) for row in album.rows}
 
     values: dict[str, Any] = {
@@ -79,9 +98,14 @@ def render(run: RunFolder, dataset: Dataset) -> str:
         "repeats": run.repeats,
         "efficiency": efficiency(run),
         "matrix": confusion.matrix(counts, names) if counts else None,
+        "test_matrix": None if tested is None else confusion.matrix(tested.confusion, names),
         "pairs": confusion.pairs(counts, names),
         "per_class": results.per_class(run),
         "class_columns": CLASS_COLUMNS,
+        "roc": roc.section(run, dataset, found),
+        "roc_columns": ROC_COLUMNS,
+        "epochs": over_epochs,
+        "count_columns": COUNT_COLUMNS,
         "class_names": names,
         "class_count": len(names),
         "notes": [] if row is None else [text.plain(note) for note in row["notes"]],
@@ -103,6 +127,7 @@ def render(run: RunFolder, dataset: Dataset) -> str:
             "images": images,
             "paths": {str(row): path for row, path in paths.items()},
             "classes": names,
+            "epochs": over_epochs["embedded"] if over_epochs else None,
             "cells": {
                 f"{label}-{predicted}": {
                     "count": counts[label][predicted],
@@ -112,7 +137,7 @@ def render(run: RunFolder, dataset: Dataset) -> str:
             },
         },
     }
-    values |= {"style": _asset("report.css"), "script": _asset("report.js")}
+    values |= {"style": _asset("report.css"), "script": Markup("").join(map(_asset, SCRIPTS))}
     return _environment().get_template("report.html").render(**values, sections=_sections(values))
 
 
@@ -146,9 +171,11 @@ def _sections(values: dict[str, Any]) -> list[tuple[str, str]]:
         ("labels", "Labels", values["efficiency"]),
         ("confusion", "Confusion", values["matrix"] or values["pairs"]),
         ("classes", "Classes", values["per_class"]),
+        ("roc", "ROC", values["roc"]),
         ("mistakes", "Mistakes", values["mistakes"] is not None),
         ("images", "Images", True),
         ("curves", "Curves", values["curves"]),
+        ("epochs", "Epochs", values["epochs"]),
         ("model", "Model", values["model"]),
         ("files", "Files", True),
         ("protocol", "Protocol", values["labeled"]),

@@ -19,7 +19,10 @@ from labelwise.trials import DONE, Trial
 
 @dataclass(frozen=True)
 class Predictions:
-    """The out-of-fold predictions of a leaderboard row; with repeats an image has several."""
+    """The predictions of a leaderboard row, out of fold or for the test part.
+
+    With repeats an image has several.
+    """
 
     ids: np.ndarray  # int64 (N,)
     labels: np.ndarray  # int64 (N,)
@@ -31,6 +34,13 @@ class Predictions:
         """Probability of the predicted class; float64 (N,)."""
         chosen: np.ndarray = self.proba[np.arange(len(self.ids)), self.predicted]
         return chosen
+
+    @property
+    def confusion(self) -> list[list[int]]:
+        """Counts of rows, labels by predictions; K lists of K."""
+        k = self.proba.shape[1]
+        counts = np.bincount(self.labels * k + self.predicted, minlength=k * k)
+        return counts.reshape(k, k).tolist()
 
 
 @dataclass(frozen=True)
@@ -126,17 +136,37 @@ class RunFolder:
 
     def histories(self, row: dict[str, Any]) -> list[pd.DataFrame]:
         """What was seen while training, a table per fold trial; empty ones are left out."""
-        files = [trial.folder / "history.parquet" for trial in self.trials(row)]
-        tables = [pd.read_parquet(file) for file in files if file.exists()]
-        return [table for table in tables if len(table)]
+        return list(self._histories(row).values())
+
+    def epochs(self, row: dict[str, Any]) -> dict[int, pd.DataFrame]:
+        """The same for the folds of the first repeat, by their number; only of epochs."""
+        found = self._histories(row).items()
+        return {at.fold: table for at, table in found if at.repeat == 0 and "epoch" in table}
+
+    def _histories(self, row: dict[str, Any]) -> dict[Trial, pd.DataFrame]:
+        files = {trial: trial.folder / "history.parquet" for trial in self.trials(row)}
+        tables = {at: pd.read_parquet(file) for at, file in files.items() if file.exists()}
+        return {trial: table for trial, table in tables.items() if len(table)}
 
     def predictions(self, row: dict[str, Any]) -> Predictions:
         """The out-of-fold predictions of a row that finished."""
-        table = pool(self.trials(row))
-        proba = probabilities(table)
-        return Predictions(
-            ids=table["id"].to_numpy(np.int64),
-            labels=table["label"].to_numpy(np.int64),
-            predicted=table["predicted"].to_numpy(np.int64),
-            proba=proba,
-        )
+        return _pooled(self.trials(row))
+
+    def test_predictions(self, row: dict[str, Any]) -> Predictions | None:
+        """The answers of a row's final fits for the test part; None where there are none."""
+        found = [
+            Trial(self.folder, row["variant"], row["labels"], repeat, FINAL)
+            for repeat in range(self.repeats)
+        ]
+        judged = [t for t in found if (t.folder / "predictions.parquet").exists()]
+        return _pooled(judged) if row["test"] is not None and judged else None
+
+
+def _pooled(trials: list[Trial]) -> Predictions:
+    table = pool(trials)
+    return Predictions(
+        ids=table["id"].to_numpy(np.int64),
+        labels=table["label"].to_numpy(np.int64),
+        predicted=table["predicted"].to_numpy(np.int64),
+        proba=probabilities(table),
+    )

@@ -32,11 +32,12 @@ def _text(value: Any) -> Any:
     return value
 
 
-def picture(width: float, height: float, label: str, children: Iterable[Markup]) -> Markup:
+def picture(
+    width: float, height: float, label: str, children: Iterable[Markup], **attributes: str
+) -> Markup:
     """A drawing that scales with its box and has a name for those who do not see it."""
-    return element(
-        "svg", *children, viewBox=f"0 0 {width:g} {height:g}", role="img", aria_label=label
-    )
+    box = f"0 0 {width:g} {height:g}"
+    return element("svg", *children, viewBox=box, role="img", aria_label=label, **attributes)
 
 
 @dataclass(frozen=True)
