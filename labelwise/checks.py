@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from labelwise.data.dataset import SET_ASIDE, UNLABELED, USED, Dataset
-from labelwise.data.load import load
-from labelwise.data.source import Progress, first_few, shown
+from labelwise.data.load import Loadable, load
+from labelwise.data.source import Progress, counted, first_few, shown
 
 FEW = 5  # images of a class below which nearly nothing can be said about it
 UNEVEN = 10  # times as many images of the largest class as of the smallest
@@ -71,8 +70,8 @@ class Check:
     def summary(self) -> RenderableType:
         """The same for a person: classes, decisions with examples, warnings."""
         heading = (
-            f"{self.data.name}: {len(self.data.usable)} images, {self.labeled} labeled, "
-            f"{self.unlabeled} unlabeled, {len(self.classes)} classes"
+            f"{self.data.name}: {counted(len(self.data.usable), 'image')}, {self.labeled} labeled, "
+            f"{self.unlabeled} unlabeled, {counted(len(self.classes), 'class', 'classes')}"
         )
         parts: list[RenderableType] = [_text(heading, "bold"), self._class_table()]
         parts.append(self._decision_table())
@@ -113,9 +112,7 @@ class Check:
         return table
 
 
-def check(
-    data: str | Path | Dataset, *, target: str | None = None, progress: Progress | None = None
-) -> Check:
+def check(data: Loadable, *, target: str | None = None, progress: Progress | None = None) -> Check:
     """Look at every image of a source and say what is in there and what is wrong with it.
 
     Args:
@@ -189,7 +186,7 @@ def _set_aside_warnings(data: Dataset) -> list[str]:
     if rows.empty:
         return []
     path, reason = rows["path"].iloc[0], rows["reason"].iloc[0]
-    return [f"{len(rows)} files were set aside; the first is {path!r}: {reason}"]
+    return [f"set aside: {counted(len(rows), 'file')}; the first is {path!r}: {reason}"]
 
 
 def _text(text: str, style: str = "") -> Text:

@@ -39,8 +39,8 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="Folder of images, CSV or Parquet manifest, .npz, folder of Parquet files, or a name "
-        "(digits, elpv).",
+        help="Folder or archive of images, CSV, JSON lines or Parquet manifest, .npz or .npy, "
+        "folder of Parquet files, or a name (digits, elpv).",
     ),
 ]
 Saved = Annotated[

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from labelwise.data.dataset import Dataset
-from labelwise.data.load import load
+from labelwise.data.load import Loadable, load
 from labelwise.errors import OptionError
 from labelwise.features import embeddings, input_of
 from labelwise.files import write_file
@@ -24,7 +24,7 @@ Advance = Callable[[int, int, str], object]
 
 def embed(
     model: Model | str | Path,
-    data: Dataset | str | Path,
+    data: Loadable,
     *,
     target: str | None = None,
     progress: Advance | None = None,
@@ -51,7 +51,7 @@ def embed(
 def write_embeddings(
     file: Path,
     model: Model | str | Path,
-    data: Dataset | str | Path,
+    data: Loadable,
     *,
     target: str | None = None,
     progress: Advance | None = None,

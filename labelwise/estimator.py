@@ -13,7 +13,7 @@ from sklearn.utils import assert_all_finite, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
-from labelwise.data.arrays import as_images
+from labelwise.data.blocks import Block, as_block
 from labelwise.data.dataset import SET_ASIDE, UNLABELED, Dataset
 from labelwise.data.memory import labeled_dataset, nameless_dataset
 from labelwise.data.split import VALIDATION_FROM, VALIDATION_SHARE, deal
@@ -125,8 +125,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise DataError(f"recipe={self.recipe!r} names {len(variants)} recipes. Give one.")
         return variants[0].recipe
 
-    def _read(self, X: Any, *, fitting: bool) -> np.ndarray | list[str]:
-        """Paths as they are, anything else as uint8 images; (N, H, W) or (N, H, W, 3)."""
+    def _read(self, X: Any, *, fitting: bool) -> Block | list[str]:
+        """Paths as they are, anything else as a block of images."""
         if _are_paths(X):
             return [str(path) for path in X]
         try:
@@ -139,7 +139,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise DataError(f"X has the shape {values.shape}: it holds no image.")
         if values.dtype.kind == "f":
             values = self._in_fitted_range(values, fitting)
-        return as_images(values, "X", [])[0]
+        return as_block(values, "X", [])
 
     def _in_fitted_range(self, values: np.ndarray, fitting: bool) -> np.ndarray:
         """Floating point pixels, read as those that were learned from: 0..1 or 0..255.

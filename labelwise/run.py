@@ -17,7 +17,7 @@ import pandas as pd
 
 from labelwise import bundle
 from labelwise.data.dataset import UNLABELED, Dataset
-from labelwise.data.load import load
+from labelwise.data.load import Loadable, load
 from labelwise.data.split import (
     Protocol,
     make_protocol,
@@ -118,7 +118,7 @@ class Run:
 
 
 def compare(
-    data: str | Path | Dataset,
+    data: Loadable,
     *,
     out: str | Path,
     recipes: str | Sequence[str | Recipe] | None = None,
@@ -239,7 +239,7 @@ def _execute(
 def _begun(
     folder: Path,
     dataset: Dataset,
-    data: str | Path | Dataset,
+    data: Loadable,
     settings: Settings,
     command: Sequence[str],
     variants: Sequence[Variant],
@@ -277,7 +277,7 @@ def _begun(
         "status": RUNNING,
         "command": list(command),
         "data": {
-            "source": data.name if isinstance(data, Dataset) else str(data),
+            "source": str(data) if isinstance(data, str | Path) else dataset.name,
             "name": dataset.name,
             "target": dataset.target,
             "fingerprint": dataset.fingerprint,
@@ -574,9 +574,7 @@ def _device(name: str) -> str:
     return name
 
 
-def train(
-    data: str | Path | Dataset, *, recipe: str | Recipe, out: str | Path, **options: Any
-) -> Run:
+def train(data: Loadable, *, recipe: str | Recipe, out: str | Path, **options: Any) -> Run:
     """One recipe under the protocol of `compare`, which the other arguments are those of.
 
     Data without any label are learned from by recipes that need none (`probe`): the result is a

@@ -12,7 +12,7 @@ import pandas as pd
 
 from labelwise.bundle import load as load_model
 from labelwise.data.dataset import UNLABELED, Dataset
-from labelwise.data.load import load
+from labelwise.data.load import Loadable, load
 from labelwise.errors import DataError
 from labelwise.measure import Evaluation
 from labelwise.measure import evaluate as measure
@@ -45,7 +45,7 @@ class Judgement:
 
 def evaluate(
     model: Model | str | Path,
-    data: Dataset | str | Path,
+    data: Loadable,
     *,
     target: str | None = None,
     split: str | None = None,

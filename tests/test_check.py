@@ -63,7 +63,7 @@ def test_the_warnings_a_user_expects_are_given(tmp_path):
     assert "classes are uneven: 45 images of 'cat', 4 of 'Cat'" in said
     assert "differ only in case" in said
     assert "sizes differ widely, from 40 x 30 to 300 x 300" in said
-    assert "1 files were set aside; the first is 'dog/broken.png'" in said
+    assert "set aside: 1 file; the first is 'dog/broken.png'" in said
 
 
 def test_data_without_any_label_are_described_too(tmp_path):
@@ -71,7 +71,7 @@ def test_data_without_any_label_are_described_too(tmp_path):
     found = check(tmp_path)
     assert found.classes == {}
     assert any("no image has a label" in warning for warning in found.warnings)
-    assert "1 images, 0 labeled" in printed(found)
+    assert "1 image, 0 labeled" in printed(found)
 
 
 def test_hostile_names_are_printed_as_they_are_and_steer_nothing(tmp_path):

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from labelwise.data.arrays import thumbnails
+from labelwise.data.blocks import thumbnails
 from labelwise.data.load import load
 from labelwise.data.scan import content_hash, thumbnail
 from labelwise.errors import DataError

@@ -179,7 +179,7 @@ def test_a_folder_without_a_usable_image_is_refused(tmp_path):
     with pytest.raises(DataError, match="holds no file"):
         load(tmp_path)
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(DataError, match=r"1 files were set aside .*not an image.*notes\.txt"):
+    with pytest.raises(DataError, match=r"Set aside: 1 file .*not an image.*notes\.txt"):
         load(tmp_path)
 
 

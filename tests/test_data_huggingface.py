@@ -52,7 +52,7 @@ def test_splits_labels_and_names_come_from_the_files(folder):
     assert found["test-00000-of-00001.parquet#0"] == (0, "test")
     assert found["extra_noisy-00000-of-00001.parquet#0"] == (-1, "-")
     assert "extra_noisy" in data.warnings[0]
-    assert "without their labels" in data.warnings[0]
+    assert "used without labels: 1 image" in data.warnings[0]
 
 
 def test_every_row_reads_its_own_picture_from_many_threads(folder, monkeypatch):

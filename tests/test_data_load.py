@@ -59,8 +59,7 @@ def test_progress_ends_at_the_total(tmp_path):
     [
         (lambda p: p / "photoes", r"does not exist\. Did you mean 'photos'"),
         (lambda p: "elvp", "Did you mean 'elpv'"),
-        (lambda p: p / "x.zip", "Archives are not read yet; extract it and give the folder"),
-        (lambda p: p / "x.tar", "Archives are not read yet"),
+        (lambda p: p / "x.7z", r"of a kind that is not read \(\.7z\)\. Extract it"),
         (lambda p: p / "x.doc", r"unknown kind \(\.doc\)"),
         (lambda p: p / "run", "a labelwise run, not images"),
         (lambda p: p / "model", "a saved model, not images"),
@@ -69,7 +68,7 @@ def test_progress_ends_at_the_total(tmp_path):
 )
 def test_what_cannot_be_loaded_is_refused_with_the_next_step(tmp_path, make, message):
     class_folders(tmp_path, {"photos": 1})
-    for name in ("x.zip", "x.tar", "x.doc", "run/run.json", "run/leaderboard.json"):
+    for name in ("x.7z", "x.doc", "run/run.json", "run/leaderboard.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")
     (tmp_path / "model").mkdir()

@@ -135,3 +135,38 @@ def test_a_column_of_identifiers_is_no_label(folder):
     text = "path,label\n" + "".join(f"images/{n}.png,id{n}\n" for n in range(51))
     with pytest.raises(DataError, match="51 labels and no two are alike"):
         manifest(folder, text)
+
+
+def test_json_lines_give_the_same_as_a_csv(folder):
+    text = (
+        '{"path": "images/0.png", "label": "cat", "split": "train", "group": 7}\n\n'
+        '{"path": "images/1.png", "label": "dog", "split": "VAL", "group": null}\n'
+        '{"path": "images/2.png", "group": 7}\n{"label": "dog"}\n'
+    )
+    for name in ("m.jsonl", "m.ndjson"):
+        data = manifest(folder, text, name=name, encoding="utf-8-sig")
+        assert labels(data)[:3] == ["cat", "dog", None]
+        assert data.table["split"].fillna("-").tolist() == ["train", "val", "-", "-"]
+        assert data.groups[0] == data.groups[2]
+        assert reasons(data) == [None, None, None, "no path in row 5"]
+
+
+def test_numbers_in_json_lines_are_class_names(folder):
+    text = '{"path": "images/0.png", "label": 10}\n{"path": "images/1.png", "label": 2.0}\n'
+    assert manifest(folder, text, name="m.jsonl").class_names == ("2", "10")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"path": ', "line 3 of .* is no JSON"),
+        ("[" * 100_000, "line 3 of .* is no JSON"),
+        ("[1]", "line 3 of .* is no flat object"),
+        ('{"path": ["x"]}', "line 3 of .* is no flat object"),
+        ('{"path": "images/0.png", "label": 0.5}', "the first is '0.5' in row 3"),
+    ],
+)
+def test_a_broken_line_is_named_by_its_number(folder, line, message):
+    text = f'{{"path": "images/0.png", "label": 1}}\n\n{line}\n'
+    with pytest.raises(DataError, match=message):
+        manifest(folder, text, name="m.jsonl")

@@ -6,7 +6,9 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from labelwise.data.source import first_few
+from labelwise.data.dataset import UNLABELED
+from labelwise.data.source import counted, first_few
+from labelwise.errors import DataError
 
 
 def ordered(names: Iterable[str]) -> tuple[str, ...]:
@@ -36,3 +38,27 @@ def look_alikes(names: Sequence[str]) -> list[str]:
         for twins in alike.values()
         if len(twins) > 1
     ]
+
+
+def name_of(number: int | None, names: Sequence[str] | None, where: str) -> str | None:
+    """The class name of a label number; None where there is no label.
+
+    Args:
+        number: a label; UNLABELED and None say that there is none.
+        names: the classes in their order; None if the numbers are the names.
+        where: what holds the label, for the message.
+
+    Raises:
+        DataError: the number is that of no class.
+    """
+    if number is None or number == UNLABELED:
+        return None
+    if names is None:
+        return str(number)
+    if not 0 <= number < len(names):
+        raise DataError(
+            f"{where} holds the label {number}, outside 0..{len(names) - 1}: there are "
+            f"{counted(len(names), 'class name')}. Use {UNLABELED} for an image without a label, "
+            "or add the missing name."
+        )
+    return names[number]

@@ -10,7 +10,7 @@ import numpy as np
 
 from labelwise.data.alike import COMPLETE_UP_TO, Pairs, alike
 from labelwise.data.dataset import Duplicates
-from labelwise.data.source import Progress, first_few
+from labelwise.data.source import Progress, counted, first_few
 
 #: A near group larger than this share of the images, and than SMALL, is reported only.
 LARGE_SHARE = 0.01
@@ -166,7 +166,7 @@ def _counts(found: Sequence[Duplicates], paths: Sequence[str]) -> list[str]:
         if some:
             rows = sum(len(group.rows) for group in some)
             sentences.append(
-                f"{rows} images are in {len(some)} groups of {said} ones, such as "
+                f"{rows} images are in {counted(len(some), 'group')} of {said} ones, such as "
                 f"{_say(some[0], paths)}: each group stays on one side of every split"
             )
     return sentences
@@ -177,8 +177,9 @@ def _conflicts(found: Sequence[Duplicates], paths: Sequence[str]) -> list[str]:
     if not some:
         return []
     return [
-        f"{len(some)} groups of equal or nearly equal images have different labels, such as "
-        f"{_say(some[0], paths)}: the labels are left as they are; look at these images first"
+        f"equal or nearly equal images have different labels in {counted(len(some), 'group')}, "
+        f"such as {_say(some[0], paths)}: the labels are left as they are; look at these images "
+        "first"
     ]
 
 
@@ -195,8 +196,8 @@ def _across_splits(
     if not crossing:
         return []
     return [
-        f"{len(copies)} images of the test split have an equal or nearly equal image outside of "
-        f"it, such as {_say(crossing[0], paths)}: those outside are not learned from"
+        f"images of the test split with an equal or nearly equal one outside of it: {len(copies)}, "
+        f"such as {_say(crossing[0], paths)}: those outside are not learned from"
     ]
 
 

@@ -4,40 +4,58 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
-from labelwise.data.source import SPLIT_NAMES, FilePixels, Source, first_few
+from labelwise.data.source import SPLIT_NAMES, Encoded, FilePixels, Source, first_few
 
 UNLABELED_FOLDER = "unlabeled"
 _HIDDEN = {"__macosx", "thumbs.db", "desktop.ini"}
 
 
-@dataclass
-class Tree:
-    """What a walk through a folder found: files, folders, and what was not followed and why."""
+Place = TypeVar("Place")
 
-    files: dict[tuple[str, ...], str] = field(default_factory=dict)
+
+@dataclass
+class Tree(Generic[Place]):
+    """What is in a folder: where each file is, folders, and what was not followed and why."""
+
+    files: dict[tuple[str, ...], Place] = field(default_factory=dict)
     folders: list[tuple[str, ...]] = field(default_factory=list)
     set_aside: dict[tuple[str, ...], str] = field(default_factory=dict)
 
 
 def read_folder(root: Path) -> Source:
     """The images below a folder; the folder an image is in is its class."""
-    tree = walk(root)
+    return arrange(
+        str(root), walk(root), lambda files: FilePixels(tuple(file or "" for file in files))
+    )
+
+
+def arrange(
+    name: str, tree: Tree[Place], pixels: Callable[[Sequence[Place | None]], Encoded]
+) -> Source:
+    """The rows of a tree: splits and classes from the folders that the files are in.
+
+    Args:
+        name: what the user called the data.
+        tree: files, folders and what is set aside, each by the parts of its path.
+        pixels: makes the source of pixels from the place of every row, None where set aside.
+    """
     split_layout, warnings = _layout(tree)
     rows = sorted([*tree.files, *tree.set_aside])
     placed = [place(parts, split_layout) for parts in rows]
-    labels = [label for _, label in placed]
     classes = {place((*parts, ""), split_layout)[1] for parts in tree.folders}
-    for name in sorted(name for name in classes - set(labels) if name):
-        warnings.append(f"the class folder {name!r} is empty: it is not a class of the task")
+    for empty in sorted(label for label in classes - {label for _, label in placed} if label):
+        warnings.append(f"the class folder {empty!r} is empty: it is not a class of the task")
     return Source(
-        name=str(root),
+        name=name,
         paths=["/".join(parts) for parts in rows],
         labels=[None if parts in tree.set_aside else placed[i][1] for i, parts in enumerate(rows)],
         splits=[split for split, _ in placed],
-        pixels=FilePixels(tuple(tree.files.get(parts, "") for parts in rows)),
+        pixels=pixels([tree.files.get(parts) for parts in rows]),
         set_aside={i: tree.set_aside[p] for i, p in enumerate(rows) if p in tree.set_aside},
         warnings=tuple(warnings),
     )
@@ -53,13 +71,18 @@ def place(parts: tuple[str, ...], split_layout: bool) -> tuple[str | None, str |
     return split, parts[0]
 
 
-def walk(root: Path) -> Tree:
+def is_hidden(name: str) -> bool:
+    """True for the names that systems give to what is not for people."""
+    return name.startswith(".") or name.casefold() in _HIDDEN
+
+
+def walk(root: Path) -> Tree[str]:
     """Every file below a folder. Links are followed, but each real folder is read only once.
 
     Folders are read before links to folders, so that of the two names of a folder the real one
     counts, wherever it stands in the alphabet.
     """
-    tree = Tree()
+    tree: Tree[str] = Tree()
     links: list[tuple[tuple[str, ...], str]] = []
     seen = {_identity(root.stat()): "."}
     waiting: list[tuple[tuple[str, ...], str]] = [((), str(root))]
@@ -82,7 +105,7 @@ def walk(root: Path) -> Tree:
 
 
 def _first_visit(
-    parts: tuple[str, ...], folder: str, seen: dict[tuple[int, int], str], tree: Tree
+    parts: tuple[str, ...], folder: str, seen: dict[tuple[int, int], str], tree: Tree[str]
 ) -> bool:
     try:
         identity = _identity(Path(folder).stat())
@@ -97,7 +120,7 @@ def _first_visit(
     return True
 
 
-def _entries(parts: tuple[str, ...], folder: str, tree: Tree) -> list[os.DirEntry[str]]:
+def _entries(parts: tuple[str, ...], folder: str, tree: Tree[str]) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
@@ -108,7 +131,7 @@ def _entries(parts: tuple[str, ...], folder: str, tree: Tree) -> list[os.DirEntr
 
 def _look(entry: os.DirEntry[str]) -> tuple[str | None, bool]:
     """The reason why an entry is not followed, if any, and whether it is a folder."""
-    if entry.name.startswith(".") or entry.name.casefold() in _HIDDEN:
+    if is_hidden(entry.name):
         return "hidden", False
     try:
         mode = entry.stat().st_mode
@@ -119,7 +142,7 @@ def _look(entry: os.DirEntry[str]) -> tuple[str | None, bool]:
     return (None if stat.S_ISREG(mode) else "not an image: not a regular file"), False
 
 
-def _layout(tree: Tree) -> tuple[bool, list[str]]:
+def _layout(tree: Tree[Any]) -> tuple[bool, list[str]]:
     """Whether the top folders are splits. Beside other folders, 'train' is a class (a vehicle)."""
     top = [parts[0] for parts in tree.folders if len(parts) == 1]
     splits = [name for name in top if name.casefold() in SPLIT_NAMES]

@@ -15,8 +15,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from labelwise.data.classes import name_of
 from labelwise.data.decode import Decoded, decode, set_aside
-from labelwise.data.source import SPLIT_NAMES, Source, Stamp, file_stamp, first_few, pixels_of
+from labelwise.data.source import (
+    SPLIT_NAMES,
+    Source,
+    Stamp,
+    counted,
+    file_stamp,
+    first_few,
+    pixels_of,
+)
 from labelwise.data.target import choose_target
 from labelwise.errors import DataError
 
@@ -152,11 +161,11 @@ def read_huggingface(path: Path, target: str | None) -> Source:
         parts += list(_parts_of(file, len(paths)))
         paths += [f"{file.name}#{row}" for row in range(len(numbers))]
         splits += [split] * len(numbers)
-        labels += [_name(number, names, file) if known else None for number in numbers]
+        labels += [name_of(number, names, repr(str(file))) if known else None for number in numbers]
         if not known:
             warnings.append(
                 f"{file.name!r} is none of the splits train, validation, test: "
-                f"its {len(numbers)} images are used without their labels"
+                f"used without labels: {counted(len(numbers), 'image')}"
             )
     return Source(
         name=str(path),
@@ -231,16 +240,3 @@ def _labels_of(file: Path, target: str | None, column: str) -> list[int | None]:
             return [None] * opened.metadata.num_rows
         numbers: list[int | None] = opened.read(columns=[target])[target].to_pylist()
         return numbers
-
-
-def _name(number: int | None, names: tuple[str, ...] | None, file: Path) -> str | None:
-    if number is None or number == -1:
-        return None
-    if names is None:
-        return str(number)
-    if not 0 <= number < len(names):
-        raise DataError(
-            f"{str(file)!r} holds label {number}, outside 0..{len(names) - 1}. "
-            f"The file's metadata name {len(names)} classes; use -1 for an image without a label."
-        )
-    return names[number]

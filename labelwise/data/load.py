@@ -3,34 +3,51 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sized
 from pathlib import Path
 
-from labelwise.data import named
-from labelwise.data.arrays import ArrayPixels, ArraySource, read_npz
+from labelwise.data import named, objects
+from labelwise.data.archive import ARCHIVES, read_archive
+from labelwise.data.arrays import ArraySource, read_npz, rows_of
+from labelwise.data.blocks import as_block
 from labelwise.data.cache import Cache, cache_folder
+from labelwise.data.columns import JSON_LINES
 from labelwise.data.dataset import Dataset
 from labelwise.data.folder import read_folder
 from labelwise.data.huggingface import image_column, parquet_files, read_huggingface
 from labelwise.data.manifest import read_manifest
+from labelwise.data.npy import is_npy_folder, read_npy
 from labelwise.data.scan import scan
 from labelwise.data.source import Progress, Source, first_few, shown
 from labelwise.data.table import build_dataset
+from labelwise.data.target import refuse_target
 from labelwise.errors import DataError
 
-_TABLES = (".csv", ".tsv", ".txt")
-_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
+_TABLES = (".csv", ".tsv", ".txt", ".parquet", *JSON_LINES)
+_OTHER_ARCHIVES = (".7z", ".rar", ".zst", ".lz4")
+_EXPECTED = (
+    "a folder of images, a .zip or .tar of them, a manifest (.csv, .jsonl, .parquet), an .npz or "
+    f".npy file, or one of the data sets {first_few(named.NAMES)}"
+)
 _BESIDE_PARQUET = (".parquet", ".md", ".json", ".txt", ".yaml", ".gitattributes")
 
 
+#: What `load` takes: a path or name, a Dataset, or an object of `datasets` or `torchvision`.
+Loadable = str | Path | Dataset | Sized
+
+
 def load(
-    source: str | Path | Dataset, *, target: str | None = None, progress: Progress | None = None
+    source: Loadable, *, target: str | None = None, progress: Progress | None = None
 ) -> Dataset:
     """Look at every image of a source and decide what can be used.
 
     Args:
-        source: a folder of images, a manifest (.csv, .parquet), an .npz file, a folder of Parquet
-            files with encoded images, the name of a data set ("digits", "elpv"), or a Dataset,
-            which is returned as it is.
+        source: a folder of images, an archive of one (.zip, .tar, .tar.gz, .tar.bz2, .tar.xz), a
+            manifest (.csv, .jsonl, .parquet), arrays (.npz, or .npy with a CSV beside it), a
+            folder of Parquet files with encoded images, or the name of a data set ("digits",
+            "elpv"); a Dataset or DatasetDict of the package `datasets`, a data set of
+            `torchvision` or a Subset of one, or a dict of them by split; or a Dataset of
+            labelwise, which is returned as it is.
         target: the label column to learn, where there are several.
         progress: called with (done, total, what) while images are looked at.
 
@@ -42,8 +59,10 @@ def load(
         MissingExtraError: a named data set needs a package that is not installed.
     """
     if isinstance(source, Dataset):
-        _no_target(target or source.target, "this Dataset", only=source.target)
+        refuse_target(target or source.target, "this Dataset", only=source.target)
         return source
+    if not isinstance(source, str | Path):
+        return _scanned(objects.read_object(source, target), progress)
     path = Path(source).expanduser()
     if str(source) in named.NAMES and not path.exists():
         return _named(str(source), target, progress)
@@ -57,41 +76,44 @@ def load(
 def _named(name: str, target: str | None, progress: Progress | None) -> Dataset:
     if name == "elpv":
         return _scanned(named.read_elpv(target), progress)
-    _no_target(target, "'digits'", only="label")
+    refuse_target(target, "'digits'", only="label")
     images, labels = named.digits()
-    paths = [f"digits[{row}]" for row in range(len(images))]
-    found = ArraySource(
-        (images,), ArrayPixels([images]), paths, labels, [], [None] * len(images), None
-    )
-    return _in_memory("digits", found, progress)
+    block = as_block(images, "digits", [])
+    return _in_memory("digits", ArraySource((block,), rows_of("digits", block), labels), progress)
 
 
 def _folder(path: Path, target: str | None, progress: Progress | None) -> Dataset:
     _not_ours(path)
     if _is_parquet_folder(path):
         return _scanned(read_huggingface(path, target), progress)
-    _no_target(target, f"the folder {shown(path)!r}", only="label")
+    if is_npy_folder(path):
+        return _in_memory(str(path), read_npy(path, target), progress)
+    refuse_target(target, f"the folder {shown(path)!r}", only="label")
     return _scanned(read_folder(path), progress)
 
 
 def _file(path: Path, target: str | None, progress: Progress | None) -> Dataset:
     suffix = path.suffix.lower()
     if suffix == ".npz":
-        _no_target(target, repr(shown(path)), only="label")
+        refuse_target(target, repr(shown(path)), only="label")
         return _in_memory(str(path), read_npz(path), progress)
     if suffix == ".parquet" and image_column(path):
         return _scanned(read_huggingface(path, target), progress)
-    if suffix in (".parquet", *_TABLES):
+    if suffix == ".npy":
+        return _in_memory(str(path), read_npy(path, target), progress)
+    if suffix in _TABLES:
         return _scanned(read_manifest(path, target), progress)
-    if suffix in _ARCHIVES:
+    if suffix in ARCHIVES:
+        refuse_target(target, f"the archive {shown(path)!r}", only="label")
+        return _scanned(read_archive(path), progress)
+    if suffix in _OTHER_ARCHIVES:
         raise DataError(
-            f"{shown(path)!r} is an archive. Archives are not read yet; "
-            "extract it and give the folder."
+            f"{shown(path)!r} is an archive of a kind that is not read ({suffix}). Extract it and "
+            "give the folder, or pack it again as .zip or .tar."
         )
     raise DataError(
-        f"{shown(path)!r} is a file of an unknown kind ({suffix or 'no extension'}). Expected a "
-        "folder of images, a manifest (.csv, .parquet), an .npz file, or a data set's name: "
-        f"{first_few(named.NAMES)}."
+        f"{shown(path)!r} is a file of an unknown kind ({suffix or 'no extension'}). "
+        f"Expected {_EXPECTED}."
     )
 
 
@@ -121,19 +143,14 @@ def _in_memory(name: str, found: ArraySource, progress: Progress | None) -> Data
         paths=found.paths,
         labels=found.labels,
         splits=found.splits,
-        groups=[],
+        groups=found.groups,
         records=found.records(),
         pixels=found.pixels,
         class_names=found.class_names,
+        target=found.target,
         warnings=found.warnings,
         progress=progress,
     )
-
-
-def _no_target(target: str | None, where: str, only: str | None) -> None:
-    if target is not None and target != only:
-        has = f"only {only!r}" if only else "one set of labels, without a name"
-        raise DataError(f"{where} has no label column {target!r}: it has {has}. Leave target out.")
 
 
 def _is_parquet_folder(path: Path) -> bool:
@@ -167,7 +184,4 @@ def _not_found(path: Path) -> str:
         candidates += [item.name for item in path.parent.iterdir()]
     near = difflib.get_close_matches(path.name, candidates, n=3)
     hint = f"Did you mean {first_few(near)}? " if near else ""
-    return (
-        f"{shown(path)!r} does not exist. {hint}Expected a folder of images, a manifest (.csv, "
-        f".parquet), an .npz file, or one of the data sets {first_few(named.NAMES)}."
-    )
+    return f"{shown(path)!r} does not exist. {hint}Expected {_EXPECTED}."

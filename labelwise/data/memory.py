@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from labelwise.data.arrays import ArrayPixels, ArraySource
+from labelwise.data.arrays import ArraySource, rows_of
+from labelwise.data.blocks import Block
 from labelwise.data.cache import Cache, Record, cache_folder
 from labelwise.data.dataset import Dataset
 from labelwise.data.scan import scan
 from labelwise.data.source import FilePixels, Source
 from labelwise.data.table import build_dataset, to_table
 
-Given = np.ndarray | Sequence[str | Path]
+Given = Block | Sequence[str]
 
 
 def labeled_dataset(
@@ -24,7 +22,7 @@ def labeled_dataset(
     """A Dataset to learn from: duplicates are found and kept together.
 
     Args:
-        images: uint8 (N, H, W) or (N, H, W, 3), or N paths.
+        images: a block of N, or N paths.
         labels: class names, None where there is none.
         class_names: all of them.
 
@@ -61,12 +59,11 @@ def _looked_at(images: Given) -> tuple[list[str], Any, list[Record]]:
     """Names, pixels and decisions of images."""
     count = len(images)
     nothing: list[str | None] = [None] * count
-    if isinstance(images, np.ndarray):
-        names = [f"images[{row}]" for row in range(count)]
-        array = ArrayPixels([images])
-        source = ArraySource((images,), array, names, nothing, nothing, nothing, None)
-        return names, array, source.records()
-    names = [str(path) for path in images]
+    if isinstance(images, Block):
+        names = rows_of("images", images)
+        source = ArraySource((images,), names, nothing)
+        return names, source.pixels, source.records()
+    names = list(images)
     files = FilePixels(tuple(names))
     with Cache(cache_folder()) as cache:
         records = scan(Source("images", names, nothing, files), cache)

@@ -12,7 +12,7 @@ from labelwise.data.cache import Record
 from labelwise.data.classes import look_alikes, ordered
 from labelwise.data.dataset import COLUMNS, SET_ASIDE, Dataset, Pixels
 from labelwise.data.duplicates import find_duplicates
-from labelwise.data.source import Progress, first_few, shown
+from labelwise.data.source import Progress, counted, first_few, shown
 from labelwise.errors import DataError
 
 
@@ -121,7 +121,7 @@ def _nothing(name: str, paths: Sequence[str], records: Sequence[Record]) -> str:
     reasons = Counter(record.reason for record in records).most_common(3)
     said = "; ".join(f"{count} x {reason}" for reason, count in reasons)
     return (
-        f"{shown(name)!r} holds no image that can be used: {len(records)} files were set aside "
-        f"({shown(said)}), the first is {shown(paths[0])!r}. "
+        f"{shown(name)!r} holds no image that can be used. Set aside: "
+        f"{counted(len(records), 'file')} ({shown(said)}); the first is {shown(paths[0])!r}. "
         "Expected JPEG, PNG, GIF, BMP, WebP or TIFF files."
     )

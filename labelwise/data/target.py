@@ -29,3 +29,14 @@ def choose_target(columns: Sequence[str], target: str | None, where: str) -> str
             f"Say which one to learn: --target {columns[0]} (in Python: target={columns[0]!r})."
         )
     return columns[0] if columns else None
+
+
+def refuse_target(target: str | None, where: str, only: str | None) -> None:
+    """Refuse a label column that does not exist where there are none to choose from.
+
+    Raises:
+        DataError: `target` is given, and is not `only`, the name of the only labels there are.
+    """
+    if target is not None and target != only:
+        has = f"only {only!r}" if only else "one set of labels, without a name"
+        raise DataError(f"{where} has no label column {target!r}: it has {has}. Leave target out.")
