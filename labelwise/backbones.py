@@ -10,15 +10,28 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import pydantic
+from pydantic import Field
 
 from labelwise.data.preprocess import Preprocessing
-from labelwise.errors import BackboneError, MissingExtraError
+from labelwise.errors import BackboneError, LayerError, MissingExtraError
+from labelwise.foreign import (
+    LARGEST_JSON,
+    Deviations,
+    Means,
+    brief,
+    first_problem,
+    read_checkpoint,
+    read_document,
+    read_tensors,
+    size_of,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +75,18 @@ PACKAGED = {
     ),
 }
 
+LARGEST_FILE = 32 * 2**30  # bytes of weights
+
 NON_COMMERCIAL = ("cc-by-nc", "non-commercial", "noncommercial", "fair-noncommercial")
+
+
+class _Configuration(pydantic.BaseModel):
+    """What is used of timm's description of weights; all else in it is ignored, URLs included."""
+
+    license: Annotated[str, Field(max_length=1000)] | None = None
+    mean: Annotated[Means, Field(min_length=3)] = [0.485, 0.456, 0.406]
+    std: Annotated[Deviations, Field(min_length=3)] = [0.229, 0.224, 0.225]
+    input_size: tuple[int, int, Annotated[int, Field(ge=16, le=2048)]] = (3, 224, 224)
 
 
 @dataclass(frozen=True)
@@ -108,10 +132,16 @@ class Pretrained(Backbone):
     timm_name: str
 
     def body(self) -> Taps:
+        from labelwise.nn.limits import parameters_at_most
         from labelwise.nn.taps import Taps
 
-        body = Taps(self.timm_name)
-        state = self._state()
+        data = self._data()
+        try:
+            with parameters_at_most(len(data)):
+                body = Taps(self.timm_name)
+        except LayerError as error:
+            raise BackboneError(f"{self.file}: {brief(error)}") from None
+        state = self._state(data)
         own = body.net.state_dict()
         missing = sorted(set(own) - set(state))
         wrong = [name for name in own if name in state and own[name].shape != state[name].shape]
@@ -123,20 +153,27 @@ class Pretrained(Backbone):
         body.net.load_state_dict({name: state[name] for name in own})
         return body.eval()
 
-    def _state(self) -> dict[str, torch.Tensor]:
-        found = sha256_of(self.file)
+    def _data(self) -> bytes:
+        """The bytes of the file, read once: what was hashed is what is used."""
+        try:
+            size_of(self.file, LARGEST_FILE)
+        except ValueError as error:
+            raise BackboneError(f"{self.file} {error}") from None
+        data = self.file.read_bytes()
+        found = hashlib.sha256(data).hexdigest()
         if found != self.sha256:
             raise BackboneError(
                 f"{self.file.name} has SHA-256 {found}, expected {self.sha256}: the file is "
                 "damaged or not the published one. Install its package again."
             )
-        if self.file.suffix == ".safetensors":
-            from safetensors.torch import load_file
+        return data
 
-            return load_file(self.file)
-        import torch
-
-        state = torch.load(self.file, map_location="cpu", weights_only=True)
+    def _state(self, data: bytes) -> dict[str, torch.Tensor]:
+        safe = self.file.suffix == ".safetensors"
+        try:
+            state = read_tensors(data) if safe else read_checkpoint(data)
+        except ValueError as error:
+            raise BackboneError(f"{self.file} {error}") from None
         return rename_lite(state) if self.name in PACKAGED else state
 
 
@@ -258,12 +295,15 @@ def _from_folder(name: str) -> Pretrained:
                 "and model.safetensors."
             )
     try:
-        values = json.loads(config.read_text("utf-8"))
-        timm_name = values["architecture"]
-        values = {**_configuration(timm_name), **values.get("pretrained_cfg", {})}
+        size_of(config, LARGEST_JSON)
+        values = read_document(config.read_bytes())
+        timm_name, own = values["architecture"], values.get("pretrained_cfg", {})
+        values = {**_configuration(timm_name), **own}
+        return _with_configuration(name, timm_name, weights, sha256_of(weights), values)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BackboneError(f"{config} is not the config.json of a timm model: {error!r}") from None
-    return _with_configuration(name, timm_name, weights, sha256_of(weights), values)
+        raise BackboneError(
+            f"{config} is not the config.json of a timm model: {brief(repr(error))}"
+        ) from None
 
 
 def _from_cache(name: str) -> Pretrained:
@@ -297,30 +337,39 @@ def _configuration(timm_name: str) -> dict[str, Any]:
     import timm
 
     if timm_name.split(".")[0] not in timm.list_models():
-        raise BackboneError(f"{timm_name!r} is not an architecture of the installed timm.")
-    configuration = timm.get_pretrained_cfg(timm_name)
+        raise BackboneError(
+            f"'{brief(timm_name)}' is not an architecture of the installed timm. See "
+            "timm.list_models(), or install a newer timm."
+        )
+    try:
+        configuration = timm.get_pretrained_cfg(timm_name)
+    except RuntimeError as error:  # there is no such tag
+        raise BackboneError(f"{timm_name!r}: {error}") from None
     return configuration.to_dict() if configuration else {}  # type: ignore[no-untyped-call]
 
 
 def _with_configuration(
     name: str, timm_name: str, file: Path, sha256: str, values: Mapping[str, Any]
 ) -> Pretrained:
-    license_ = str(values.get("license") or "not stated")
+    try:
+        checked = _Configuration.model_validate(values)
+    except pydantic.ValidationError as error:
+        raise BackboneError(f"{name!r}: its pretrained_cfg: {first_problem(error)}.") from None
+    license_ = checked.license or "not stated"
     if any(word in license_.lower() for word in NON_COMMERCIAL) and not name.startswith("timm:"):
         raise BackboneError(
             f"The weights of {name!r} are for non-commercial use only ({license_}). If that suits "
             "you, put them into a folder and name it: timm:FOLDER."
         )
-    side = int(values.get("input_size", (3, 224, 224))[-1])
     return Pretrained(
         name=name,
         timm_name=timm_name,
         file=file,
         sha256=sha256,
         license=license_,
-        mean=tuple(values.get("mean", (0.485, 0.456, 0.406))),
-        std=tuple(values.get("std", (0.229, 0.224, 0.225))),
-        preprocessing=Preprocessing(side, side),
+        mean=tuple(checked.mean),
+        std=tuple(checked.std),
+        preprocessing=Preprocessing(checked.input_size[-1], checked.input_size[-1]),
         resizable=True,
     )
 

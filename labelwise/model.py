@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,7 +14,7 @@ import pandas as pd
 from labelwise.backbones import Backbone
 from labelwise.data.dataset import Images
 from labelwise.data.preprocess import Preprocessing
-from labelwise.errors import UsageError
+from labelwise.errors import BundleError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -148,11 +148,16 @@ class Model:
         with torch.inference_mode():
             _, embedding, logits = self.network.eval()(pixels.to(self.network.mean.device))
         logits = embedding[:, :0] if logits is None else logits
+        if not bool(embedding.isfinite().all()) or not bool(logits.isfinite().all()):
+            raise BundleError(
+                "The network's answer is not a finite number: its weights are too large for these "
+                "images, or damaged. Train it again, or use another model."
+            )
         return embedding.float().cpu(), logits.float().cpu()
 
 
 def build(
-    architecture: Mapping[str, Any], classes: int | None, input_shape: Sequence[int]
+    architecture: Mapping[str, Any], classes: int | None, input_shape: tuple[int, int, int]
 ) -> Network:
     """A network with the shapes an architecture says and weights that mean nothing yet.
 
@@ -163,7 +168,7 @@ def build(
         input_shape: (C, H, W).
 
     Raises:
-        LayerError: the layers do not fit the input.
+        LayerError: the layers do not fit the input, or ask for too much.
         KeyError, ValueError: the description is not one this version knows.
     """
     from labelwise.nn.layers import Stack
@@ -172,10 +177,9 @@ def build(
 
     body: Stack | Taps
     if architecture["kind"] == "layers":
-        channels, height, width = input_shape
-        body = Stack(architecture["layers"], (channels, height, width))
+        body = Stack(architecture["layers"], input_shape)
     elif architecture["kind"] == "timm":
-        body = Taps(architecture["name"], tuple(architecture["chosen"]))
+        body = Taps(architecture["name"], tuple(architecture["chosen"]), input_shape)
     else:
         raise ValueError(f"{architecture['kind']!r} is not a kind of architecture")
     return Network(body, classes, mean=architecture["mean"], std=architecture["std"])

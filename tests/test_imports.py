@@ -14,11 +14,13 @@ ROOT = Path(labelwise.__file__).parent
 # A module uses only names of its own layer's folder and of layers before it.
 LAYERS = [
     ["errors", "files"],
+    ["foreign"],
     ["data", "measure"],
     ["nn"],
     ["store", "backbones"],
     ["features"],
     ["model"],
+    ["description"],
     ["bundle"],
     ["transfer"],
     ["recipe"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import pickle
 
@@ -123,14 +124,17 @@ def test_a_truncated_weights_file_is_refused(folder):
 def edit(folder, change):
     file = folder / "model.json"
     values = json.loads(file.read_text())
+    del values["sha256"]
     change(values)
-    file.write_text(json.dumps(values))
+    head = json.dumps(values)[:-1].encode()
+    seal = hashlib.sha256(head).hexdigest()
+    file.write_bytes(head + f',\n "sha256": "{seal}"\n}}\n'.encode())
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda v: v.update(format=2), "Install a newer labelwise"),
+        (lambda v: v.update(format=3), "Install a newer labelwise"),
         (lambda v: v.update(format="1"), "format"),
         (lambda v: v.update(extra=1), "extra"),
         (lambda v: v.pop("class_names"), "class_names"),
@@ -138,7 +142,8 @@ def edit(folder, change):
         (lambda v: v["preprocessing"].update(height=10**9), "height"),
         (lambda v: v["architecture"].update(kind="os.system"), "architecture"),
         (lambda v: v["architecture"].update(layers="conv4 9x9, " * 9 + "gap"), "cannot be built"),
-        (lambda v: v["architecture"].update(layers="dense 4 relu"), "differ"),
+        (lambda v: v["architecture"].update(layers="dense 4 relu"), "more than the 1860 param"),
+        (lambda v: v["architecture"].update(layers="dense 1 relu"), "differ"),
         (lambda v: v["weights"].update(sha256="../x"), "sha256"),
     ],
 )
@@ -174,16 +179,24 @@ def test_a_timm_architecture_cannot_name_a_hub_or_a_path(folder):
             bundle.load(folder)
 
 
-def test_a_model_of_format_1_stays_loadable():
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_model_of_every_format_stays_loadable(number):
     """Saved by labelwise 0.1.0; its answers then stand beside it."""
     from pathlib import Path
 
-    folder = Path(__file__).parent / "bundles" / "format-1"
+    folder = Path(__file__).parent / "bundles" / f"format-{number}"
     model = bundle.load(folder)
     expected = np.array(json.loads((folder / "answers.json").read_text()))
     image = np.asarray(Image.open(folder / "image.png"))
     found = model.network(model.preprocessing(image)[None])[2].detach().numpy()[0]
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_model_that_could_not_be_loaded_is_not_saved(tmp_path):
+    for facts in ({"x": float("nan")}, {"data": "photos"}, {"x": "y" * 5_000_000}):
+        with pytest.raises(BundleError, match="cannot be saved"):
+            bundle.save(dataclasses.replace(small_model(), facts=facts), tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def test_facts_can_be_replaced_without_touching_the_network(folder):

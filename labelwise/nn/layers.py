@@ -26,6 +26,7 @@ import torch
 from torch import nn
 
 from labelwise.errors import LayerError
+from labelwise.nn.limits import check_size
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -37,7 +38,12 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "linear": nn.Identity,
 }
 
-LONGEST = 100_000  # characters of unrolled text: a foreign model.json must not fill the memory
+# A foreign model.json must neither fill the memory nor take forever to read.
+LONGEST = 100_000  # characters of unrolled text
+MOST_LAYERS = 1000
+DEEPEST = 16  # repetitions inside one another
+# The look behind keeps a search through many digits from starting anew at every one of them.
+REPETITION = re.compile(r"(?<!\d)(\d+)\s*x\s*\[([^\[\]]*)\]")
 
 Shape = tuple[int, ...]  # (C, H, W) of maps or (D,) of vectors, without the batch
 
@@ -62,7 +68,10 @@ def parse_layers(text: str) -> tuple[Layer, ...]:
     Raises:
         LayerError: names the layer and the word that could not be read.
     """
-    return tuple(_parse_layer(part) for part in _expand(text))
+    parts = _expand(text)
+    if len(parts) > MOST_LAYERS:
+        raise LayerError(f"there are {len(parts)} layers; use at most {MOST_LAYERS}.")
+    return tuple(map(_parse_layer, parts))
 
 
 class Stack(nn.Module):
@@ -84,6 +93,7 @@ class Stack(nn.Module):
         current: Shape = shape
         spatial: list[nn.Module] = []
         vector: list[nn.Module] = []
+        work = 0
         for number, layer in enumerate(parse_layers(text), start=1):
             where = f"layer {number} '{layer.text}'"
             if layer.kind in ("gap", "dense") and len(current) == 3:
@@ -91,7 +101,10 @@ class Stack(nn.Module):
                 current = (current[0],) if layer.kind == "gap" else (math.prod(current),)
             elif layer.kind in ("conv", "max", "avg", "gap") and len(current) == 1:
                 raise LayerError(f"{where} needs maps, but stands behind a gap or dense layer.")
-            modules, current = _build(layer, current, where)
+            modules, after = _build(layer, current, where)
+            work += _work(layer, current, after)
+            check_size(where, values=math.prod(after), work=work)
+            current = after
             (spatial if len(current) == 3 else vector).extend(modules)
         if len(current) == 3:
             vector.append(nn.Flatten())
@@ -132,21 +145,27 @@ class _Unit(nn.Module):
 
 def _expand(text: str) -> list[str]:
     """Split at commas and unroll `4 x [...]`."""
-    while repeated := re.search(r"(\d+)\s*x\s*\[([^\[\]]*)\]", text):
-        if len(repeated[1]) > 3 or not 1 <= (times := int(repeated[1])) <= 100:
-            raise LayerError(f"'{repeated[0]}': repeat 1 to 100 times.")
-        body = ", ".join([repeated[2]] * times)
-        text = text[: repeated.start()] + body + text[repeated.end() :]
+    for _ in range(DEEPEST):
+        text, count = REPETITION.subn(_unroll, text)
         if len(text) > LONGEST:
-            raise LayerError(f"'{repeated[0]}': the network is too long; use fewer repetitions.")
+            raise LayerError(f"'{text[:80]}…': the network is too long; use fewer repetitions.")
+        if not count:
+            break
     if "[" in text or "]" in text:
         raise LayerError(
-            f"'{text}': brackets belong to a repetition such as 4 x [conv64 3x3 relu]."
+            f"'{text}': brackets belong to a repetition such as 4 x [conv64 3x3 relu], at most "
+            f"{DEEPEST} deep."
         )
     parts = [" ".join(part.split()) for part in text.split(",")]
     if not all(parts):
         raise LayerError(f"'{text}': there is an empty layer; put one comma between two layers.")
     return parts
+
+
+def _unroll(repeated: re.Match[str]) -> str:
+    if len(repeated[1]) > 3 or not 1 <= (times := int(repeated[1])) <= 100:
+        raise LayerError(f"'{repeated[0]}': repeat 1 to 100 times.")
+    return ", ".join([repeated[2]] * times)
 
 
 def _parse_layer(text: str) -> Layer:
@@ -237,6 +256,12 @@ def _build(layer: Layer, shape: Shape, where: str) -> tuple[list[nn.Module], Sha
     return activation, shape  # gap has been placed by the caller
 
 
+def _work(layer: Layer, before: Shape, after: Shape) -> int:
+    """Multiplications of a layer for one image; an operation without any counts like one."""
+    inputs = before[0] if layer.kind in ("conv", "dense") else 1
+    return math.prod(after) * math.prod(layer.kernel) * inputs
+
+
 def _window(
     layer: Layer, shape: Shape, where: str
 ) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
@@ -253,6 +278,8 @@ def _window(
             out = (size + before + after - kernel) // layer.stride + 1
         sizes.append(out)
         pads.append((before, after))
+    padded = [size + sum(pad) for size, pad in zip(shape[1:], pads, strict=True)]
+    check_size(where, values=shape[0] * math.prod(padded))
     if min(sizes) < 1:
         raise LayerError(
             f"{where} gets maps of {shape[1]}x{shape[2]} pixels and would shrink them below one "

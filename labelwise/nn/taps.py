@@ -8,6 +8,8 @@ import timm
 import torch
 from torch import nn
 
+from labelwise.errors import LayerError
+
 LARGEST_TAPS = 8  # inner stages at most; of deeper networks the last ones
 
 
@@ -22,18 +24,38 @@ class Taps(nn.Module):
         chosen: the stages that are given, ascending indices into all of them.
     """
 
-    def __init__(self, name: str, chosen: tuple[int, ...] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        chosen: tuple[int, ...] | None = None,
+        shape: tuple[int, int, int] | None = None,
+    ) -> None:
         """
         Args:
             chosen: stages to give; None for all. Negative indices count from the end.
+            shape: (C, H, W) of the images; None for the size that the weights were trained with.
+
+        Raises:
+            LayerError: timm has no such net, it cannot take such images, or has no such stage.
         """
         super().__init__()
         self.name = name
-        # The classifier stays out: its weights would only lie in every saved model.
-        self.net: Any = timm.create_model(name, pretrained=False, num_classes=0)
-        widths = self._probe()
+        if name.split(".")[0] not in timm.list_models():
+            raise LayerError(f"{name!r} is not an architecture of the installed timm.")
+        try:
+            # The classifier stays out: its weights would only lie in every saved model.
+            self.net: Any = timm.create_model(name, pretrained=False, num_classes=0)
+            widths = self._probe(shape)
+        except LayerError:
+            raise
+        except Exception as error:  # timm's architectures refuse in many ways
+            raise LayerError(
+                f"{name} does not work for images of {shape or 'its own size'}: {error!r}"
+            ) from None
         count = len(widths)
         chosen = tuple(range(count)) if chosen is None else chosen
+        if outside := [index for index in chosen if not -count <= index < count]:
+            raise LayerError(f"{name} has {count} stages; there is no stage {outside[0]}.")
         self.chosen = tuple(sorted({index % count for index in chosen}))
         self.widths = tuple(widths[index] for index in self.chosen)
         self.width = sum(self.widths)
@@ -78,11 +100,12 @@ class Taps(nn.Module):
         return final, list(inner[-LARGEST_TAPS:])
 
     @torch.inference_mode()
-    def _probe(self) -> list[int]:
+    def _probe(self, shape: tuple[int, int, int] | None) -> list[int]:
+        """Width of every stage's part of the embedding, from a pass over one black image."""
         training = self.net.training
         self.net.eval()
-        size = self.net.pretrained_cfg["input_size"][-1]
-        final, inner = self._stages(torch.zeros(1, 3, size, size))
+        shape = shape or self.net.pretrained_cfg["input_size"]
+        final, inner = self._stages(torch.zeros(1, *shape))
         self.net.train(training)
         embedding = self.net.forward_head(final, pre_logits=True)
         return [*(part.shape[1] for part in inner), embedding.shape[1]]

@@ -1,0 +1,167 @@
+"""Description: what model.json says, and the seal that shows whether it is as it was saved.
+
+The last line of the file but the bracket is `"sha256": "..."`, the SHA-256 of all bytes before the
+comma in front of it. Every format from 2 on ends so; format 1 had no seal and stays readable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import AfterValidator, Field
+
+from labelwise import __version__
+from labelwise.foreign import LARGEST_JSON, Deviations, Means, brief, first_problem, read_document
+
+FORMAT = 2
+DEEPEST = 16  # levels of a free-form record
+LARGEST_WEIGHTS = 8 * 2**30  # bytes
+LARGEST_SIDE = 2048  # pixels; as in the recipes
+# Entries of the free-form records that are used, not only shown.
+OF_RECIPE: dict[str, type] = {"name": str}
+OF_FACTS: dict[str, type] = {"labels": str, "data": dict, "backbone": dict}
+
+
+def _typed(values: dict[str, Any], kinds: Mapping[str, type]) -> dict[str, Any]:
+    for name, kind in kinds.items():
+        if not isinstance(values.get(name, kind()), kind):
+            raise ValueError(f"{name!r} is not a {kind.__name__}")
+    return values
+
+
+def _shallow(values: dict[str, Any]) -> dict[str, Any]:
+    level: list[Any] = [values]
+    for _ in range(DEEPEST):
+        held = (v.values() if isinstance(v, dict) else v for v in level)
+        level = [item for items in held for item in items if isinstance(item, dict | list)]
+    if level:
+        raise ValueError(f"has more than {DEEPEST} levels")
+    return values
+
+
+#: free-form, but no deeper than its readers can walk
+_Record = Annotated[dict[str, Any], AfterValidator(_shallow)]
+
+
+class _Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+
+
+class _Layers(_Strict):
+    kind: Literal["layers"]
+    layers: Annotated[str, Field(max_length=10_000)]
+    mean: Means
+    std: Deviations
+
+
+class _Timm(_Strict):
+    kind: Literal["timm"]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)?$", max_length=200)]
+    chosen: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=64)]
+    mean: Means
+    std: Deviations
+
+
+class _Preprocessing(_Strict):
+    height: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+    width: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+    color: Literal["rgb", "gray"]
+    resize: Literal["crop", "squash", "pad"]
+
+
+class Weights(_Strict):
+    """Of weights.safetensors."""
+
+    bytes: Annotated[int, Field(ge=0, le=LARGEST_WEIGHTS)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Description(_Strict):
+    """model.json, format 1 or 2."""
+
+    format: Annotated[int, Field(ge=1, le=FORMAT)]
+    labelwise: Annotated[str, Field(max_length=100)]
+    class_names: Annotated[list[str], Field(min_length=1, max_length=100_000)]
+    preprocessing: _Preprocessing
+    architecture: Annotated[_Layers | _Timm, Field(discriminator="kind")]
+    recipe: Annotated[_Record, AfterValidator(lambda values: _typed(values, OF_RECIPE))]
+    calibration: None = None
+    unknown_threshold: None = None
+    facts: Annotated[_Record, AfterValidator(lambda values: _typed(values, OF_FACTS))]
+    weights: Weights
+
+    @pydantic.field_validator("class_names")
+    @classmethod
+    def _names(cls, names: list[str]) -> list[str]:
+        if len(set(names)) < len(names):
+            raise ValueError("two classes have the same name")
+        "".join(names).encode()  # half a surrogate pair could be neither printed nor written
+        return names
+
+    @pydantic.model_validator(mode="after")
+    def _channels(self) -> Description:
+        channels = 3 if self.preprocessing.color == "rgb" else 1
+        if {len(self.architecture.mean), len(self.architecture.std)} != {channels}:
+            raise ValueError(f"mean and std must have {channels} values, one per channel")
+        return self
+
+
+def to_bytes(values: Mapping[str, Any]) -> bytes:
+    """The content of model.json, sealed.
+
+    Raises:
+        ValueError: `from_bytes` would not read it back.
+    """
+    text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)
+    head = text.removesuffix("\n}").encode("utf-8", "backslashreplace")
+    data = head + _seal(head)
+    from_bytes(data)
+    return data
+
+
+def from_bytes(data: bytes) -> Description:
+    """What model.json says.
+
+    Raises:
+        ValueError: damaged, too new, or not a description; says which.
+    """
+    if len(data) > LARGEST_JSON:
+        raise ValueError(f"has {len(data)} bytes; expected {LARGEST_JSON} at most.")
+    head = data[: -len(_seal(b""))]
+    sealed = data == head + _seal(head)
+    values = _document(head + b"\n}" if sealed else data, sealed)
+    version = values.get("format") if isinstance(values, dict) else None
+    if version != 1 and not sealed:
+        raise ValueError(_UNSEALED)
+    if isinstance(version, int) and version > FORMAT:
+        raise ValueError(
+            f"has format {brief(version)}; this labelwise {__version__} reads up to {FORMAT}. "
+            "Install a newer labelwise."
+        )
+    try:
+        return Description.model_validate(values)
+    except pydantic.ValidationError as error:
+        raise ValueError(f"is not of a saved model: {first_problem(error)}.") from None
+
+
+_UNSEALED = (
+    "does not have the SHA-256 that its last line gives: damaged, changed by hand, or not of a "
+    "saved model. Take it from a copy, or save the model again."
+)
+
+
+def _document(data: bytes, sealed: bool) -> Any:
+    try:
+        return read_document(data)
+    except ValueError:
+        if sealed:
+            raise
+        raise ValueError(_UNSEALED) from None
+
+
+def _seal(head: bytes) -> bytes:
+    return f',\n "sha256": "{hashlib.sha256(head).hexdigest()}"\n}}\n'.encode()
