@@ -85,7 +85,7 @@ class Description(_Strict):
 
     format: Annotated[int, Field(ge=1, le=FORMAT)]
     labelwise: Annotated[str, Field(max_length=100)]
-    class_names: Annotated[list[str], Field(min_length=1, max_length=100_000)]
+    class_names: Annotated[list[str], Field(max_length=100_000)]  # none: without a head
     preprocessing: _Preprocessing
     architecture: Annotated[_Layers | _Timm, Field(discriminator="kind")]
     recipe: Annotated[_Record, AfterValidator(lambda values: _typed(values, OF_RECIPE))]
@@ -104,9 +104,11 @@ class Description(_Strict):
 
     @pydantic.model_validator(mode="after")
     def _channels(self) -> Description:
-        channels = 3 if self.preprocessing.color == "rgb" else 1
-        if {len(self.architecture.mean), len(self.architecture.std)} != {channels}:
-            raise ValueError(f"mean and std must have {channels} values, one per channel")
+        # A network of three channels takes a gray image as three equal ones.
+        allowed = {3} if self.preprocessing.color == "rgb" else {1, 3}
+        mean, std = len(self.architecture.mean), len(self.architecture.std)
+        if mean != std or mean not in allowed:
+            raise ValueError("mean and std must have a value for each channel of the images")
         return self
 
 

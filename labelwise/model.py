@@ -163,9 +163,9 @@ def build(
 
     Args:
         architecture: {"kind": "layers", "layers": text} or {"kind": "timm", "name": ...,
-            "chosen": [...]}, both with "mean" and "std".
+            "chosen": [...]}, both with "mean" and "std": one per channel of the network.
         classes: K, or None without a head.
-        input_shape: (C, H, W).
+        input_shape: (C, H, W); a network of three channels takes a gray image as three equal ones.
 
     Raises:
         LayerError: the layers do not fit the input, or ask for too much.
@@ -176,10 +176,11 @@ def build(
     from labelwise.nn.taps import Taps
 
     body: Stack | Taps
+    height, width = input_shape[1:]
     if architecture["kind"] == "layers":
-        body = Stack(architecture["layers"], input_shape)
+        body = Stack(architecture["layers"], (len(architecture["mean"]), height, width))
     elif architecture["kind"] == "timm":
-        body = Taps(architecture["name"], tuple(architecture["chosen"]), input_shape)
+        body = Taps(architecture["name"], tuple(architecture["chosen"]), (height, width))
     else:
         raise ValueError(f"{architecture['kind']!r} is not a kind of architecture")
     return Network(body, classes, mean=architecture["mean"], std=architecture["std"])

@@ -25,7 +25,7 @@ import torch
 
 import labelwise
 from labelwise import bundle
-from labelwise.backbones import find_backbone
+from labelwise.backbones import find_pretrained
 from labelwise.data.load import load
 from labelwise.errors import BundleError, LabelwiseError
 from labelwise.tables import print_predictions
@@ -216,7 +216,7 @@ def main(folder: Path) -> None:
     backbones = []
     for case in hostile.backbones(folder):
         case.write(place)
-        result = watch.run(place, lambda: find_backbone(f"timm:{place}").taps())
+        result = watch.run(place, lambda: find_pretrained(f"timm:{place}").body())
         backbones.append({"name": case.name, "loads": case.loads, **result})
         shutil.rmtree(place)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before

@@ -28,12 +28,12 @@ class Taps(nn.Module):
         self,
         name: str,
         chosen: tuple[int, ...] | None = None,
-        shape: tuple[int, int, int] | None = None,
+        size: tuple[int, int] | None = None,
     ) -> None:
         """
         Args:
             chosen: stages to give; None for all. Negative indices count from the end.
-            shape: (C, H, W) of the images; None for the size that the weights were trained with.
+            size: height and width of images; None: what the weights were trained with.
 
         Raises:
             LayerError: timm has no such net, it cannot take such images, or has no such stage.
@@ -45,12 +45,12 @@ class Taps(nn.Module):
         try:
             # The classifier stays out: its weights would only lie in every saved model.
             self.net: Any = timm.create_model(name, pretrained=False, num_classes=0)
-            widths = self._probe(shape)
+            widths = self._probe(size)
         except LayerError:
             raise
         except Exception as error:  # timm's architectures refuse in many ways
             raise LayerError(
-                f"{name} does not work for images of {shape or 'its own size'}: {error!r}"
+                f"{name} does not work for images of {size or 'its own size'} pixels: {error!r}"
             ) from None
         count = len(widths)
         chosen = tuple(range(count)) if chosen is None else chosen
@@ -100,12 +100,12 @@ class Taps(nn.Module):
         return final, list(inner[-LARGEST_TAPS:])
 
     @torch.inference_mode()
-    def _probe(self, shape: tuple[int, int, int] | None) -> list[int]:
+    def _probe(self, size: tuple[int, int] | None) -> list[int]:
         """Width of every stage's part of the embedding, from a pass over one black image."""
         training = self.net.training
         self.net.eval()
-        shape = shape or self.net.pretrained_cfg["input_size"]
-        final, inner = self._stages(torch.zeros(1, *shape))
+        size = size or self.net.pretrained_cfg["input_size"][1:]
+        final, inner = self._stages(torch.zeros(1, 3, *size))
         self.net.train(training)
         embedding = self.net.forward_head(final, pre_logits=True)
         return [*(part.shape[1] for part in inner), embedding.shape[1]]

@@ -133,7 +133,9 @@ class FromScratch(Recipe):
     def cost(self, task: Task, context: Context) -> Cost:
         """Times a few training steps on empty images; refuses layers that do not fit the input."""
         schedule, preprocessing = self._schedule, self._input(task)
-        architecture = {"kind": "layers", "layers": self.body, "mean": [0.0], "std": [1.0]}
+        channels = preprocessing.shape[0]
+        scaling = {"mean": [0.0] * channels, "std": [1.0] * channels}
+        architecture = {"kind": "layers", "layers": self.body, **scaling}
         network = _network(architecture, len(task.class_names), preprocessing, context.device)
         batch = min(schedule.batch, max(2, len(task.labeled)))
         blank = torch.zeros(batch, *preprocessing.shape, dtype=torch.uint8, device=context.device)
