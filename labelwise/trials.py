@@ -24,6 +24,7 @@ from labelwise.progress import Progress
 from labelwise.recipe.base import Context, Fitted, Recipe
 from labelwise.recipe.variants import Variant
 
+CHECKPOINT = "checkpoint.safetensors"  # of a fit that is not finished
 NEVER_SEEN = 1e-7  # probability of a class that has no image in the train part
 DONE, FAILED = "done", "failed"
 
@@ -192,7 +193,14 @@ def _run(
     done = 0
     started = time.perf_counter()
     try:
-        for split, fitted in zip(splits, _fits(recipe, splits, dataset, context), strict=True):
+        tasks = [
+            dataclasses.replace(
+                task_of(dataset, split),
+                checkpoint=trial_of(run, variant.name, split).folder / CHECKPOINT,
+            )
+            for split in splits
+        ]
+        for split, fitted in zip(splits, recipe.fit_many(tasks, context), strict=True):
             if not trial_of(run, variant.name, split).finished:
                 _finish(variant, split, fitted, dataset, run)
             done += 1
@@ -215,12 +223,6 @@ def _run(
         )
         return reason
     return None
-
-
-def _fits(
-    recipe: Recipe, splits: Sequence[Split], dataset: Dataset, context: Context
-) -> Iterator[Fitted]:
-    return recipe.fit_many([task_of(dataset, split) for split in splits], context)
 
 
 def _finish(variant: Variant, split: Split, fitted: Fitted, dataset: Dataset, run: Path) -> None:
@@ -258,6 +260,7 @@ def _finish(variant: Variant, split: Split, fitted: Fitted, dataset: Dataset, ru
             "peak_memory_bytes": peak_memory(),
         },
     )
+    (trial.folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def absent_classes(dataset: Dataset, split: Split) -> list[int]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from labelwise.epochs import epoch_counts, epoch_metrics
 from labelwise.errors import DataError, OptionError
 from labelwise.measure import averages_of, counts_of
-from labelwise.nn.train import confusion_columns
+from labelwise.nn.supervised import confusion_columns
 
 relaxed = settings(deadline=None, max_examples=40)
 

@@ -9,12 +9,14 @@ import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 
 from labelwise.errors import TrainingError
-from labelwise.nn import train as train_module
+from labelwise.nn import supervised
+from labelwise.nn.checkpoint import Checkpoint
 from labelwise.nn.layers import Stack, initialize
 from labelwise.nn.network import Network
-from labelwise.nn.train import Examples, Schedule, confusion_columns, evaluate, train
+from labelwise.nn.supervised import Examples, Supervised, confusion_columns, evaluate, passes
+from labelwise.nn.train import Schedule, train
 
-PLAIN = Schedule("sgd", 0.1, "constant", 8, 1, None)
+PLAIN = Schedule("sgd", 0.1, "constant", 1, None)
 
 
 def examples_of(count, classes=3, seed=0):
@@ -29,10 +31,29 @@ def network_of(body="dense 6 relu", classes=3, seed=0):
     return network
 
 
-def fit(network, examples, validation=None, *, seed=0, advance=None, **changes):
+def fit(
+    network,
+    examples,
+    validation=None,
+    *,
+    seed=0,
+    advance=None,
+    checkpoint=None,
+    batch=8,
+    least_steps=0,
+    **changes,
+):
+    objective = Supervised(network, examples, validation, batch=batch, least_steps=least_steps)
     schedule = dataclasses.replace(PLAIN, **changes)
     generator = torch.Generator().manual_seed(seed)
-    return train(network, examples, validation, schedule, generator=generator, advance=advance)
+    return train(
+        network,
+        objective,
+        schedule,
+        generator=generator,
+        advance=advance,
+        checkpoint=checkpoint,
+    )
 
 
 def by_hand(examples, weight, bias, sample_weights=None):
@@ -202,7 +223,7 @@ def scripted(monkeypatch, losses):
         seen.append(copy.deepcopy(network.state_dict()))
         return {"validation_loss": next(left)}
 
-    monkeypatch.setattr(train_module, "evaluate", fake)
+    monkeypatch.setattr(supervised, "evaluate", fake)
     return seen
 
 
@@ -293,12 +314,13 @@ def test_of_more_classes_the_counts_are_kept():
 
 
 @pytest.mark.parametrize(
-    ("count", "batch", "least", "passes"), [(9, 8, 6, 3), (9, 8, 5, 3), (80, 8, 6, 1), (3, 8, 0, 1)]
+    ("count", "batch", "least", "expected"),
+    [(9, 8, 6, 3), (9, 8, 5, 3), (80, 8, 6, 1), (3, 8, 0, 1)],
 )
 def test_an_epoch_passes_over_few_images_until_it_has_its_least_number_of_steps(
-    count, batch, least, passes
+    count, batch, least, expected
 ):
-    assert Schedule("sgd", 0.1, "constant", batch, 1, None, least).passes(count) == passes
+    assert passes(count, batch, least) == expected
 
 
 def test_every_pass_of_an_epoch_sees_every_image_once():
@@ -307,3 +329,125 @@ def test_every_pass_of_an_epoch_sees_every_image_once():
     confusion = np.reshape(history[0]["train_confusion"], (3, 3))
     assert history[0]["images"] == 27
     np.testing.assert_array_equal(confusion.sum(1), 3 * np.bincount(examples.labels, minlength=3))
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_after(epochs):
+    def advance(done, planned, record):
+        if done == epochs:
+            raise Killed
+
+    return advance
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("moment", [2, 5, 8])
+def test_a_training_that_was_killed_goes_on_exactly(optimizer, moment, tmp_path):
+    """Weights, optimizer, order of images, dropout, early stopping: all of it."""
+    options = {"epochs": 9, "optimizer": optimizer, "decay": "cosine", "patience": 7, "lr": 0.05}
+    body = "dense 6, batch norm, relu, dropout 0.3"
+    data = examples_of(20), examples_of(9, seed=1)
+    torch.manual_seed(3)
+    whole = network_of(body)
+    expected = fit(whole, *data, **options)
+
+    file = tmp_path / "checkpoint.safetensors"
+    torch.manual_seed(3)
+    with pytest.raises(Killed):
+        fit(
+            network_of(body),
+            *data,
+            checkpoint=Checkpoint(file, every=0),
+            advance=killed_after(moment),
+            **options,
+        )
+    torch.manual_seed(99)  # a new process
+    resumed = network_of(body, seed=5)
+    told = []
+    found = fit(
+        resumed,
+        *data,
+        seed=7,
+        checkpoint=Checkpoint(file, every=0),
+        advance=lambda done, *_: told.append(done),
+        **options,
+    )
+    assert told[0] == moment  # the killed epoch's own checkpoint had not been written yet
+    assert found[1] == expected[1]
+    for a, b in zip(found[0], expected[0], strict=True):
+        assert {**a, "seconds": 0} == {**b, "seconds": 0}
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("content", [b"", b"no tensors", b"\x08" + b"\0" * 7 + b"{}      "])
+def test_a_checkpoint_that_cannot_be_read_is_as_none(content, tmp_path):
+    file = tmp_path / "checkpoint.safetensors"
+    file.write_bytes(content)
+    first, second = network_of(), network_of()
+    fit(first, examples_of(20), epochs=2, checkpoint=Checkpoint(file, every=0))
+    fit(second, examples_of(20), epochs=2)
+    assert torch.equal(first.head.weight, second.head.weight)
+
+
+def test_a_checkpoint_of_another_network_is_as_none(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "checkpoint.safetensors", every=0)
+    fit(network_of("dense 5 relu"), examples_of(20), epochs=3, checkpoint=checkpoint)
+    history, _ = fit(network_of(), examples_of(20), epochs=3, checkpoint=checkpoint)
+    assert [record["epoch"] for record in history] == [1, 2, 3]
+
+
+def test_a_checkpoint_is_not_written_more_often_than_asked(tmp_path):
+    file = tmp_path / "checkpoint.safetensors"
+    fit(network_of(), examples_of(20), epochs=3, checkpoint=Checkpoint(file, every=3600))
+    assert not file.exists()
+
+
+def test_an_objective_of_its_own_is_trained_by_the_same_loop():
+    """Autoencoders, embeddings and others bring batches and losses; the loop knows neither."""
+
+    class Center:
+        """Brings a point to the middle of some numbers."""
+
+        def __init__(self, point, numbers):
+            self.point, self.numbers, self.last = point, numbers, None
+
+        def batches(self, epoch, generator):
+            return torch.split(self.numbers, 2)
+
+        def loss(self, batch, epoch, generator):
+            self.last = ((self.point.weight - batch) ** 2).mean()
+            return self.last
+
+        def record(self):
+            return {"train_loss": self.last.item()}
+
+        def judge(self):
+            return {}
+
+    point = torch.nn.Linear(1, 1, bias=False)
+    schedule = dataclasses.replace(PLAIN, lr=0.05, epochs=80, decay="cosine")
+    objective = Center(point, torch.tensor([1.0, 3.0, 2.0, 6.0]))
+    train(point, objective, schedule, generator=torch.Generator())
+    assert float(point.weight.detach()) == pytest.approx(3.0, abs=0.1)
+
+
+def test_a_small_step_is_done_by_one_thread_and_the_others_come_back():
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    for work in (10.0, 1e12):
+        objective = Supervised(network := network_of(), examples_of(8), None, batch=8)
+        train(
+            network,
+            objective,
+            PLAIN,
+            generator=torch.Generator(),
+            advance=lambda *_: seen.append(torch.get_num_threads()),
+            work=work,
+        )
+        seen.append(torch.get_num_threads())
+    torch.set_num_threads(before)
+    assert seen == [1, 2, 2, 2]

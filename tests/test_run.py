@@ -17,6 +17,7 @@ import pytest
 import labelwise
 from labelwise.data.dataset import COLUMNS
 from labelwise.errors import DataError, OptionError, RunError
+from labelwise.progress import Silent
 from labelwise.recipe import RECIPES, cnn
 from labelwise.run import compare
 from tests.runs import assert_same_files, without_times
@@ -493,3 +494,34 @@ def test_of_one_variant_nothing_is_corrected_and_a_correction_never_flatters(tmp
     )
     best = max(row["metrics"]["macro_f1"]["value"] for row in two.results["rows"])
     assert two.results["corrected"]["value"] <= best
+
+
+def test_a_fit_killed_in_the_middle_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+    from labelwise.nn.checkpoint import Checkpoint
+    from labelwise.recipe import scratch
+
+    monkeypatch.setattr(scratch, "Checkpoint", lambda file: Checkpoint(file, every=0))
+    source = gratings_file(tmp_path / "gratings.npz", 8)
+    options = {"recipes": "mlp(hidden=8, epochs=4)", "folds": 2}
+    whole = labelwise.compare(source, out=tmp_path / "whole", **options)
+
+    class Killer(Silent):
+        """Ends the run at an epoch, counted over all fits; None never does."""
+
+        def __init__(self, last=None):
+            self.last, self.seen = last, 0
+
+        def advance(self, fraction, note=""):
+            self.seen += note.startswith("epoch")
+            if self.seen == self.last:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        labelwise.compare(source, out=tmp_path / "killed", progress=Killer(7), **options)
+    assert len(list((tmp_path / "killed").rglob("checkpoint.safetensors"))) == 1
+    rest = Killer()
+    run = labelwise.compare(source, out=tmp_path / "killed", progress=rest, resume=True, **options)
+    assert rest.seen == 2 + 4  # what was missing of the second fold, and the final fit
+    assert not list(run.folder.rglob("checkpoint.safetensors"))
+    a, b = (r.results["rows"][0]["metrics"]["log_loss"]["value"] for r in (whole, run))
+    assert a == b

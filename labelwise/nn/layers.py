@@ -79,6 +79,12 @@ class Stack(nn.Module):
 
     `maps` holds the output of the last spatial layer, (N, C, H, W), or nothing if there is none.
     `embedding` is the output of the last layer, flattened, (N, D).
+
+    Attributes:
+        text: the layers.
+        input_shape: (C, H, W).
+        width: of the embedding, D.
+        work: multiplications for one image.
     """
 
     def __init__(self, text: str, shape: tuple[int, int, int]) -> None:
@@ -111,6 +117,7 @@ class Stack(nn.Module):
         self.spatial = nn.Sequential(*spatial)
         self.vector = nn.Sequential(*vector)
         self.width = math.prod(current)
+        self.work = work
 
     @property
     def architecture(self) -> dict[str, Any]:

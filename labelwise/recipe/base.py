@@ -6,6 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,12 +29,15 @@ class Task:
         class_names: of all K classes, also those without an image here; empty if the data has no
             label at all.
         validation: images and labels to decide on, or None: then everything is fixed by rule.
+        checkpoint: file for an unfinished fit, from which a later one of the same task goes on;
+            None keeps nothing.
     """
 
     images: Images
     labels: np.ndarray
     class_names: tuple[str, ...]
     validation: tuple[Images, np.ndarray] | None = None
+    checkpoint: Path | None = None
 
     @property
     def labeled(self) -> np.ndarray:

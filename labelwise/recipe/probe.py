@@ -25,7 +25,7 @@ from labelwise.features import (
 )
 from labelwise.model import Model, build
 from labelwise.nn.logistic import Heads, LogisticSolver
-from labelwise.nn.train import confusion_columns
+from labelwise.nn.supervised import confusion_columns
 from labelwise.recipe.base import Context, Cost, Fitted, Recipe, Task, option
 from labelwise.transfer import find_backbone
 

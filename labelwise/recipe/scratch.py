@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from statistics import median
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import torch
@@ -18,9 +18,11 @@ from labelwise.data.preprocess import Color, Preprocessing, Resize
 from labelwise.errors import OptionError
 from labelwise.features import stored_pixels
 from labelwise.model import Model, build
-from labelwise.nn.layers import initialize
+from labelwise.nn.checkpoint import Checkpoint
+from labelwise.nn.layers import Stack, initialize
 from labelwise.nn.network import Network
-from labelwise.nn.train import Examples, Schedule, train
+from labelwise.nn.supervised import Examples, Supervised, passes
+from labelwise.nn.train import Schedule, train
 from labelwise.recipe.base import Context, Cost, Fitted, Recipe, Task, option
 
 Scale = Literal["unit", "standard"]
@@ -115,11 +117,12 @@ class FromScratch(Recipe):
             torch.manual_seed(context.seed)
             history, best = train(
                 network,
-                examples,
-                validation,
+                self._objective(network, examples, validation),
                 self._schedule,
                 generator=generator,
                 advance=advance,
+                checkpoint=Checkpoint(task.checkpoint) if task.checkpoint else None,
+                work=self._work(network),
             )
         model = Model(
             network=network.to("cpu").eval(),
@@ -137,18 +140,26 @@ class FromScratch(Recipe):
         scaling = {"mean": [0.0] * channels, "std": [1.0] * channels}
         architecture = {"kind": "layers", "layers": self.body, **scaling}
         network = _network(architecture, len(task.class_names), preprocessing, context.device)
-        batch = min(schedule.batch, max(2, len(task.labeled)))
+        batch = min(self.batch or 1, max(2, len(task.labeled)))
         blank = torch.zeros(batch, *preprocessing.shape, dtype=torch.uint8, device=context.device)
         labels = torch.zeros(batch, dtype=torch.int64, device=context.device)
-        rehearsal = replace(schedule, lr=0.0, batch=batch, epochs=1, patience=None, least_steps=0)
+        rehearsal = replace(schedule, lr=0.0, epochs=1, patience=None)
+        objective = Supervised(network, Examples(blank, labels), None, batch=batch)
         taken = []
         for _ in range(6):
             started = time.perf_counter()
-            train(network, Examples(blank, labels), None, rehearsal, generator=torch.Generator())
+            train(
+                network,
+                objective,
+                rehearsal,
+                generator=torch.Generator(),
+                work=self._work(network),
+            )
             taken.append(time.perf_counter() - started)
         seconds = median(taken[2:]) / batch
         validated = len(task.validation[1]) if task.validation is not None else 0
-        learned = len(task.labeled) * schedule.passes(len(task.labeled))
+        count = len(task.labeled)
+        learned = count * passes(count, self.batch or 1, self.least_steps or 0)
         return Cost(fit=0.2, epoch=seconds * (learned + validated / 3))
 
     def planned(self, epochs: int) -> Self:
@@ -186,11 +197,24 @@ class FromScratch(Recipe):
             optimizer=self.optimizer,
             lr=self.lr,
             decay=self.decay,
-            batch=self.batch or 1,
             epochs=self.epochs or MOST_EPOCHS,
             patience=self.patience or None,
+        )
+
+    def _objective(
+        self, network: Network, examples: Examples, validation: Examples | None
+    ) -> Supervised:
+        return Supervised(
+            network,
+            examples,
+            validation,
+            batch=self.batch or 1,
             least_steps=self.least_steps or 0,
         )
+
+    def _work(self, network: Network) -> float:
+        """Multiplications of a forward step."""
+        return cast(Stack, network.body).work * (self.batch or 1)
 
 
 def _network(

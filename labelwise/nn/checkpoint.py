@@ -1,0 +1,114 @@
+"""Checkpoint: an unfinished training on disk, from which it goes on exactly. No pickle."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from labelwise.files import write_file
+
+EVERY = 20.0  # seconds between two checkpoints: what a kill costs at most, but for an epoch
+_NETWORK, _BEST, _OPTIMIZER = "network.", "best.", "optimizer."
+_BATCHES, _LAYERS = "generator of batches", "generator of layers"
+
+
+@dataclass
+class Checkpoint:
+    """One file, replaced as the training goes on.
+
+    Attributes:
+        file: where; it is removed by whoever keeps the finished result.
+        every: seconds between two of them.
+    """
+
+    file: Path
+    every: float = EVERY
+    _last: float = field(default_factory=time.monotonic, repr=False)
+
+    def keep(
+        self,
+        progress: Mapping[str, Any],
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        generator: torch.Generator,
+    ) -> None:
+        """Write where the training stands, unless that was done a moment ago.
+
+        Args:
+            progress: JSON-safe values, and `best_weights`: tensors by name, or None.
+        """
+        if time.monotonic() - self._last < self.every:
+            return
+        from safetensors.torch import save
+
+        values = dict(progress)
+        best = values.pop("best_weights") or {}
+        moved = optimizer.state_dict()["state"]
+        tensors = {
+            **{_NETWORK + name: value for name, value in network.state_dict().items()},
+            **{_BEST + name: value for name, value in best.items()},
+            **{
+                f"{_OPTIMIZER}{number}.{name}": torch.as_tensor(value)
+                for number, state in moved.items()
+                for name, value in state.items()
+                if value is not None
+            },
+            _BATCHES: generator.get_state(),
+            _LAYERS: torch.get_rng_state(),
+        }
+        data = save(
+            {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
+            {"progress": json.dumps(values)},
+        )
+        write_file(self.file, lambda file: file.write(data))
+        self._last = time.monotonic()
+
+    def restore(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        generator: torch.Generator,
+    ) -> dict[str, Any] | None:
+        """Put network, optimizer and generators where they stood; what `keep` got as progress.
+
+        None if nothing was kept, or by a training of another network.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        if not self.file.exists():
+            return None
+        try:
+            with safe_open(self.file, framework="pt") as opened:
+                values: dict[str, Any] = json.loads(opened.metadata()["progress"])
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+            return None  # training anew is always right
+        own = _part(tensors, _NETWORK)
+        expected = network.state_dict()
+        if {n: v.shape for n, v in own.items()} != {n: v.shape for n, v in expected.items()}:
+            return None
+        network.load_state_dict(own)
+        described = optimizer.state_dict()
+        moved: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in _part(tensors, _OPTIMIZER).items():
+            number, _, key = name.partition(".")
+            moved.setdefault(int(number), {})[key] = value
+        optimizer.load_state_dict({**described, "state": moved})
+        generator.set_state(tensors[_BATCHES])
+        torch.set_rng_state(tensors[_LAYERS])
+        return {**values, "best_weights": _part(tensors, _BEST) or None}
+
+
+def _part(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }

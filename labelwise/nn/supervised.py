@@ -1,0 +1,171 @@
+"""Supervised learning: labeled pixels in memory, cross-entropy, and what is seen on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from labelwise.errors import TrainingError
+from labelwise.nn.network import Network
+
+LARGEST_CONFUSION = 100  # classes; above that a history keeps counts per class only
+
+#: changes a batch: uint8 (N, C, H, W), the images' numbers, the epoch from 0, a CPU generator
+Augment = Callable[[torch.Tensor, torch.Tensor, int, torch.Generator], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labeled pixels in memory: uint8 (N, C, H, W), int64 (N,), float32 (N,) or None."""
+
+    pixels: torch.Tensor
+    labels: torch.Tensor
+    weights: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Supervised:
+    """The objective of a classifier: cross-entropy on examples, judged on other ones.
+
+    Its batches are numbers of examples, int64 (n,).
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        examples: Examples,
+        validation: Examples | None,
+        *,
+        batch: int,
+        least_steps: int = 0,
+        smoothing: float = 0.0,
+        augment: Augment | None = None,
+    ) -> None:
+        """
+        Args:
+            network: has a head of K classes.
+            batch: images per step.
+            least_steps: of an epoch; fewer images are passed over several times, so that few
+                labels are not trained less than many.
+            smoothing: of the labels (Szegedy et al. 2016, arXiv:1512.00567, section 7).
+            augment: changes every batch.
+
+        Raises:
+            TrainingError: there are too few images to learn from.
+        """
+        if not len(examples):
+            raise TrainingError("There is no labeled image to learn from in this train part.")
+        normalizes = any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in network.modules())
+        if normalizes and min(len(examples), batch) == 1:
+            raise TrainingError(
+                "Batch norm cannot learn from one image at a time. Use more labels, or a larger "
+                "batch (--set NAME.batch=...)."
+            )
+        self.network, self.examples, self.validation = network, examples, validation
+        self.batch, self.smoothing, self.augment = batch, smoothing, augment
+        self.passes = passes(len(examples), batch, least_steps)
+        self.seen = _Seen(head_of(network).out_features, network.mean.device)
+
+    def batches(self, epoch: int, generator: torch.Generator) -> Sequence[torch.Tensor]:
+        """The numbers of the examples of every step, in a new order."""
+        count = len(self.examples)
+        shuffled = [torch.randperm(count, generator=generator) for _ in range(self.passes)]
+        order = torch.cat(shuffled).to(self.network.mean.device)
+        steps = list(torch.split(order, self.batch))
+        if len(steps) > 1 and len(steps[-1]) == 1 < self.batch:
+            steps[-2:] = [torch.cat(steps[-2:])]  # batch norm cannot learn from one image
+        self.seen.clear()
+        return steps
+
+    def loss(self, index: torch.Tensor, epoch: int, generator: torch.Generator) -> torch.Tensor:
+        """Mean cross-entropy of a batch."""
+        pixels, labels = self.examples.pixels[index], self.examples.labels[index]
+        if self.augment is not None:
+            pixels = self.augment(pixels, index, epoch, generator)
+        logits = self.network(pixels)[2]
+        losses = nn.functional.cross_entropy(
+            logits, labels, reduction="none", label_smoothing=self.smoothing
+        )
+        if self.examples.weights is not None:
+            losses = losses * self.examples.weights[index]
+        self.seen.add(losses.detach(), logits.detach(), labels)
+        return losses.mean()
+
+    def record(self) -> dict[str, Any]:
+        """What was seen of the training images during the epoch."""
+        return {"images": self.passes * len(self.examples), **self.seen.record("train")}
+
+    def judge(self) -> dict[str, Any]:
+        """The validation part's numbers; empty without one."""
+        return {} if self.validation is None else evaluate(self.network, self.validation)
+
+
+def passes(images: int, batch: int, least_steps: int) -> int:
+    """How often an epoch passes over so many images."""
+    steps = -(-images // batch)
+    return max(1, -(-least_steps // max(steps, 1)))
+
+
+@torch.inference_mode()
+def evaluate(network: Network, examples: Examples, *, batch: int = 512) -> dict[str, Any]:
+    """Loss, accuracy and confusion matrix on examples, as history columns validation_*."""
+    network.eval()
+    seen = _Seen(head_of(network).out_features, network.mean.device)
+    for start in range(0, len(examples), batch):
+        labels = examples.labels[start : start + batch]
+        logits = network(examples.pixels[start : start + batch])[2]
+        seen.add(nn.functional.cross_entropy(logits, labels, reduction="none"), logits, labels)
+    return seen.record("validation")
+
+
+def head_of(network: Network) -> nn.Linear:
+    """The head of a network that must have one."""
+    if network.head is None:
+        raise TypeError("the network has no head")
+    return network.head
+
+
+def confusion_columns(prefix: str, confusion: np.ndarray) -> dict[str, Any]:
+    """A confusion matrix (K, K), rows true, as history columns: flat, or counts if K > 100."""
+    if len(confusion) <= LARGEST_CONFUSION:
+        return {f"{prefix}_confusion": confusion.ravel().tolist()}
+    right = confusion.diagonal()
+    return {
+        f"{prefix}_tp": right.tolist(),
+        f"{prefix}_fp": (confusion.sum(0) - right).tolist(),
+        f"{prefix}_fn": (confusion.sum(1) - right).tolist(),
+    }
+
+
+class _Seen:
+    """Sums over the batches of an epoch, on the device, so that no step waits for a number."""
+
+    def __init__(self, classes: int, device: torch.device) -> None:
+        self.classes = classes
+        self.loss = torch.zeros((), device=device)
+        self.cells = torch.zeros(classes * classes, dtype=torch.int64, device=device)
+
+    def clear(self) -> None:
+        self.loss.zero_()
+        self.cells.zero_()
+
+    def add(self, losses: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        self.loss += losses.sum()
+        cells = labels * self.classes + logits.argmax(1)
+        self.cells += torch.bincount(cells, minlength=len(self.cells))
+
+    def record(self, prefix: str) -> dict[str, Any]:
+        confusion = self.cells.view(self.classes, self.classes).cpu().numpy()
+        count = max(int(confusion.sum()), 1)
+        return {
+            f"{prefix}_loss": float(self.loss) / count,
+            f"{prefix}_accuracy": float(confusion.trace()) / count,
+            **confusion_columns(prefix, confusion),
+        }
