@@ -17,9 +17,11 @@ from typing import Annotated, Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import typer
+from typer.exceptions import TyperException
 
 from labelwise import __version__
 from labelwise.errors import LabelwiseError
+from labelwise.plain import message_line
 
 TERMINATED = 128 + signal.SIGTERM
 ENDED = {130: "interrupted", TERMINATED: "terminated"}  # 130 is what typer makes of Ctrl-C
@@ -28,13 +30,13 @@ app = typer.Typer(
     name="labelwise",
     help="From a folder of images, few of them labeled, to the best classifier those labels can "
     "buy, with proof of how good it is.\n\nStart with: labelwise demo",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
+# Numbers are read with the other options, in Settings: one place that says what was expected.
 Data = Annotated[
     str,
     typer.Argument(
@@ -59,13 +61,16 @@ Labels = Annotated[
     ),
 ]
 Folds = Annotated[
-    int | None, typer.Option(help="Folds; by default 5, or one part above 5,000 labels.")
+    str | None,
+    typer.Option(metavar="N", help="Folds; by default 5, or one part above 5,000 labels."),
 ]
-Repeats = Annotated[int | None, typer.Option(help="Repetitions with other folds. Default 1.")]
+Repeats = Annotated[
+    str | None, typer.Option(metavar="N", help="Repetitions with other folds. Default 1.")
+]
 Test = Annotated[
-    float | None, typer.Option(metavar="FRACTION", help="Share of the labels to seal for a test.")
+    str | None, typer.Option(metavar="FRACTION", help="Share of the labels to seal for a test.")
 ]
-Seed = Annotated[int | None, typer.Option(help="Of everything random. Default 0.")]
+Seed = Annotated[str | None, typer.Option(metavar="N", help="Of everything random. Default 0.")]
 Metric = Annotated[str | None, typer.Option(help="What to compare by. Default accuracy.")]
 Backbone = Annotated[
     str | None,
@@ -73,7 +78,7 @@ Backbone = Annotated[
         metavar="NAME|FOLDER", help="Pretrained network (see labelwise doctor) or a saved model."
     ),
 ]
-ImageSize = Annotated[int | None, typer.Option(metavar="N", help="Pixels a side.")]
+ImageSize = Annotated[str | None, typer.Option(metavar="N", help="Pixels a side.")]
 Color = Annotated[
     str | None,
     typer.Option(metavar="rgb|gray", help="Colors to use. By default those the images have."),
@@ -152,11 +157,15 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 
 @app.callback(invoke_without_command=True)
 def labelwise(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
         typer.echo(f"labelwise {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -365,17 +374,17 @@ def main() -> None:
     _keep_memory()
     _end_orderly()
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except LabelwiseError as error:
-        print(f"labelwise: {error}", file=sys.stderr)
+        _say(error)
         sys.exit(error.exit_status)
+    except TyperException as error:  # an unknown option, a missing argument
+        command = getattr(getattr(error, "ctx", None), "command_path", "labelwise")
+        _say(f"{error.format_message().rstrip('.')}. See: {command} --help")
+        sys.exit(error.exit_code)
     except SystemExit as stop:
         if stop.code in ENDED:
-            print(
-                f"labelwise: {ENDED[stop.code]}; what was finished is kept (a run goes on with "
-                "--resume)",
-                file=sys.stderr,
-            )
+            _say(f"{ENDED[stop.code]}; what was finished is kept (a run goes on with --resume)")
         raise
     except BrokenPipeError:  # `labelwise ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -384,11 +393,12 @@ def main() -> None:
         hint = "Finished trials are kept; go on with --resume when this is mended."
         runs = {"demo", "compare", "train"} & set(sys.argv[1:2])
         where = f": {error.filename}" if error.filename else ""
-        print(
-            f"labelwise: {error.strerror or error}{where}. {hint if runs else ''}".rstrip(),
-            file=sys.stderr,
-        )
+        _say(f"{error.strerror or error}{where}. {hint if runs else ''}".rstrip())
         sys.exit(1)
+
+
+def _say(message: object) -> None:
+    print(f"labelwise: {message_line(message)}", file=sys.stderr)
 
 
 def _fix_output() -> None:

@@ -17,7 +17,8 @@ from labelwise.data.blocks import Block, as_block
 from labelwise.data.dataset import SET_ASIDE, UNLABELED, Dataset
 from labelwise.data.memory import labeled_dataset, nameless_dataset
 from labelwise.data.split import VALIDATION_FROM, VALIDATION_SHARE, deal
-from labelwise.errors import DataError
+from labelwise.errors import DataError, OptionError
+from labelwise.machine import torch_device
 from labelwise.recipe.base import Context, Fitted, Recipe, Task
 from labelwise.recipe.variants import parse_variants
 
@@ -30,7 +31,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         recipe: a Recipe, or its text, such as "cnn(epochs=5)".
-        device: torch device.
+        device: torch device, or "auto".
         random_state: of everything random; None, an int or a RandomState.
 
     Attributes:
@@ -85,7 +86,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         dataset = labeled_dataset(images, [None if k < 0 else names[k] for k in numbers], names)
         _warn_of_set_aside(dataset)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self.recipe_, fitted = _fitted(self._recipe(), dataset, Context(seed, self.device))
+        self.recipe_, fitted = _fitted(
+            self._recipe(), dataset, Context(seed, torch_device(self.device))
+        )
         self.model_, self.history_ = fitted.model, fitted.history
         return self
 
@@ -120,6 +123,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _recipe(self) -> Recipe:
         if isinstance(self.recipe, Recipe):
             return self.recipe
+        if not isinstance(self.recipe, str):
+            raise OptionError(f"recipe={self.recipe!r}: expected a Recipe, or its text.")
         variants = parse_variants(self.recipe)
         if len(variants) > 1:
             raise DataError(f"recipe={self.recipe!r} names {len(variants)} recipes. Give one.")

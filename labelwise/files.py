@@ -7,13 +7,36 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import pandas as pd
 
+from labelwise.errors import DataError, OptionError
+
 TEMPORARY = ".*.tmp"  # pattern of the names of files that are not published yet
+
+
+def as_path(value: Any, what: str) -> Path:
+    """What a caller gave as a path.
+
+    Raises:
+        OptionError: it is none; `what` names the argument.
+    """
+    if not isinstance(value, str | Path):
+        raise OptionError(f"{what} {value!r}: a {type(value).__name__} is no path. Give a path.")
+    return Path(value)
+
+
+def expanded(text: str | Path) -> Path:
+    """A path with ~ as the home folder; where nobody knows that, ~ is a name like others."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 (Path.expanduser raises instead)
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether a folder is there; False for what can be no path: too long, or with a NUL."""
+    return os.path.isdir(path)  # noqa: PTH112 (Path.is_dir raises instead)
 
 
 def write_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -65,6 +88,25 @@ def append_line(path: Path, value: Any) -> None:
     """Add one JSON line to a log. The log is rewritten whole, so no half line is ever seen."""
     before = path.read_text("utf-8") if path.exists() else ""
     write_text(path, before + json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def intact(file: Path, advice: str) -> Iterator[None]:
+    """Around reading a file that labelwise has written, and what is taken out of it.
+
+    Args:
+        advice: what to do if it cannot be understood.
+
+    Raises:
+        DataError: the file is not there, is damaged, or was written by another version.
+    """
+    try:
+        yield
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"{file} is damaged, or from another version of labelwise ({said}). {advice}"
+        ) from None
 
 
 def read_json(path: Path) -> Any:

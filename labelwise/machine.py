@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from labelwise import __version__
+from labelwise.errors import OptionError
 
 EXTRAS = {
     "demo": ("elpv_dataset", "solar-cell photos for `labelwise demo`"),
@@ -34,6 +35,26 @@ def machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
         "memory_bytes": memory,
     }
+
+
+def torch_device(name: str) -> str:
+    """The device of a name, "auto" or torch's own, that can compute here.
+
+    Raises:
+        OptionError: it cannot.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise OptionError(
+            f"--device {name!r}: not usable here ({reason}). Try auto or cpu."
+        ) from None
+    return name
 
 
 def doctor() -> dict[str, Any]:

@@ -29,19 +29,25 @@ from labelwise.errors import DataError, OptionError, RunError
 from labelwise.files import (
     TEMPORARY,
     append_line,
+    as_path,
+    expanded,
+    intact,
+    is_folder,
     read_json,
     remove_temporary,
     write_json,
     write_parquet,
 )
 from labelwise.leaderboard import add_test, make_leaderboard, pool, suspects
-from labelwise.machine import machine, versions
+from labelwise.machine import machine, torch_device, versions
+from labelwise.measure.metrics import check_metric
 from labelwise.model import Model
 from labelwise.plan import Plan, make_plan
 from labelwise.progress import Progress, Silent
 from labelwise.recipe import RECIPES
 from labelwise.recipe.base import Context, Recipe
 from labelwise.recipe.variants import Variant, parse_variants, recipe_of
+from labelwise.record import ANOTHER, RUN_FILE, read_record
 from labelwise.report.report import write_report
 from labelwise.settings import Settings, make_settings, option_name
 from labelwise.store import tidy_stores
@@ -56,7 +62,6 @@ from labelwise.trials import (
     run_folds,
 )
 
-RUN_FILE = "run.json"
 MOST_SAID = 8  # warnings that are shown before the run; the report has all of them
 # All that is there before run.json:
 PREPARED = (".lock", "data.parquet", "folds.parquet", TEMPORARY)
@@ -69,17 +74,21 @@ class Run:
 
     folder: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", as_path(self.folder, "Run"))
+
     @property
     def record(self) -> dict[str, Any]:
         """run.json."""
-        values: dict[str, Any] = read_json(self.folder / RUN_FILE)
-        return values
+        return read_record(self.folder)
 
     @property
     def results(self) -> dict[str, Any]:
         """leaderboard.json."""
-        values: dict[str, Any] = read_json(self.folder / "leaderboard.json")
-        return values
+        file = self.folder / "leaderboard.json"
+        with intact(file, "The run has to be done again, with another --out."):
+            values: dict[str, Any] = read_json(file)
+            return {**values, "metric": values["metric"], "rows": list(values["rows"])}
 
     @property
     def leaderboard(self) -> pd.DataFrame:
@@ -144,7 +153,8 @@ def compare(
         RunError: no variant finished.
     """
     progress = progress or Silent()
-    folder = Path(out)
+    folder = as_path(out, "--out")
+    _not_inside(folder, data)
     texts, made = _recipes(recipes)
     given = {"recipes": texts, **options}
     settings, variants = _asked(folder, given, made, resume)
@@ -183,7 +193,7 @@ def _execute(
     started = time.perf_counter()
     plan = Plan.from_json(record["plan"])
     variants = plan.apply(asked)
-    context = Context(settings.seed, _device(settings.device))
+    context = Context(settings.seed, torch_device(settings.device))
     rows = rows_of(variants, protocol.splits)
     judged = bool(len(protocol.test))
     everything = judged or not dataset.class_names or settings.save_models == "all"
@@ -248,6 +258,7 @@ def _begun(
 ) -> tuple[dict[str, Any], Protocol]:
     """Draw the splits, make the plan, and write the files a resumed run starts from."""
     if dataset.class_names:
+        check_metric(settings.metric, len(dataset.class_names))
         protocol = make_protocol(
             dataset,
             labels=settings.label_counts,
@@ -267,7 +278,7 @@ def _begun(
         asked_for=asked_for,
         finals=bool(len(protocol.test)) or not dataset.class_names or settings.save_models == "all",
         budget_seconds=settings.budget_seconds,
-        context=Context(settings.seed, _device(settings.device)),
+        context=Context(settings.seed, torch_device(settings.device)),
     )
     table = dataset.table.copy()
     table.loc[protocol.test, "split"] = "test"
@@ -331,7 +342,7 @@ def _familiar(variants: Sequence[Variant], dataset: Dataset) -> list[str]:
         backbone = find_backbone(name)
         if not isinstance(backbone, SavedBackbone):
             continue
-        if learned := familiar(Path(name).expanduser(), backbone.model.facts, dataset, labeled):
+        if learned := familiar(expanded(name), backbone.model.facts, dataset, labeled):
             warnings.append(
                 f"The backbone {name!r} {learned}: whatever builds on it is judged on images that "
                 "it knows, and looks better than it is."
@@ -341,16 +352,18 @@ def _familiar(variants: Sequence[Variant], dataset: Dataset) -> list[str]:
 
 def _continued(folder: Path, dataset: Dataset) -> tuple[dict[str, Any], Protocol]:
     """What a run that was interrupted had begun with."""
-    record = read_json(folder / RUN_FILE)
+    record = read_record(folder)
     if record["data"]["fingerprint"] != dataset.fingerprint:
         raise DataError(
             f"{folder}: the data has changed since this run began ({record['data']['images']} "
             f"images then, {len(dataset.usable)} now, or other labels). Begin a new run with "
             "another --out."
         )
-    splits = splits_from_table(pd.read_parquet(folder / "folds.parquet"))
-    table = pd.read_parquet(folder / "data.parquet", columns=["id", "split", "label"])
-    test = table[(table["split"] == "test") & table["label"].notna()]["id"].to_numpy()
+    with intact(folder / "folds.parquet", ANOTHER):
+        splits = splits_from_table(pd.read_parquet(folder / "folds.parquet"))
+    with intact(folder / "data.parquet", ANOTHER):
+        table = pd.read_parquet(folder / "data.parquet", columns=["id", "split", "label"])
+        test = table[(table["split"] == "test") & table["label"].notna()]["id"].to_numpy()
     test = np.intersect1d(test, dataset.usable)
     return record, Protocol(splits, test, record["folds"], ())
 
@@ -366,7 +379,13 @@ def _asked(
 def _settings(folder: Path, given: Mapping[str, Any], resume: bool) -> Settings:
     """The settings of this run; on resume those it began with, and no option may differ."""
     settings = make_settings(given)
-    if folder.exists() and not folder.is_dir():
+    try:
+        there = folder.exists()
+    except OSError as error:  # the name is too long, or a folder above it is closed to us
+        raise OptionError(
+            f"--out {folder}: there can be no such folder ({error.strerror}). Give another one."
+        ) from None
+    if there and not folder.is_dir():
         raise OptionError(f"--out {folder}: this is a file. Give a folder that does not exist yet.")
     if not _blank(folder) and not resume:
         hint = (
@@ -377,7 +396,7 @@ def _settings(folder: Path, given: Mapping[str, Any], resume: bool) -> Settings:
         raise OptionError(f"--out {folder}: the folder exists already. {hint}")
     if not (folder / RUN_FILE).exists():
         return settings
-    began = make_settings(read_json(folder / RUN_FILE)["settings"])
+    began = make_settings(read_record(folder)["settings"])
     for name, value in given.items():
         if value is not None and getattr(settings, name) != getattr(began, name):
             raise OptionError(
@@ -387,13 +406,30 @@ def _settings(folder: Path, given: Mapping[str, Any], resume: bool) -> Settings:
     return began
 
 
+def _not_inside(folder: Path, data: Loadable) -> None:
+    """Refuse a run within the images: its files would be taken for data."""
+    if not isinstance(data, str | Path) or not is_folder(data):
+        return
+    source = Path(data).resolve()
+    if folder.absolute() != source and source in folder.absolute().parents:
+        raise OptionError(
+            f"--out {folder}: this is inside of the data, {source}. Give a folder outside of it."
+        )
+
+
 def _recipes(
     recipes: str | Sequence[str | Recipe] | None,
 ) -> tuple[tuple[str, ...] | None, list[Recipe]]:
     """Variants as text, and recipes that were given as values (from Python only)."""
     if recipes is None:
         return None, []
-    listed = [recipes] if isinstance(recipes, str) else list(recipes)
+    listed = list(recipes) if isinstance(recipes, list | tuple) else [recipes]
+    for item in listed:
+        if not isinstance(item, str | Recipe):
+            raise OptionError(
+                f"--recipes {item!r}: expected the text of a recipe, such as 'cnn(epochs=5)', or "
+                "a Recipe."
+            )
     if not listed:
         raise OptionError("--recipes: none is named. Leave the option out for those that fit.")
     texts = tuple(item for item in listed if isinstance(item, str))
@@ -412,7 +448,7 @@ def _variants(folder: Path, settings: Settings, made: Sequence[Recipe]) -> tuple
     )
     if not (folder / RUN_FILE).exists():
         return variants
-    began = read_json(folder / RUN_FILE)["variants"]
+    began = read_record(folder)["variants"]
     if {variant.name: variant.recipe.configuration for variant in variants} == began:
         return variants
     if made:
@@ -447,9 +483,10 @@ def _locked(folder: Path) -> Iterator[None]:
             f"--out {folder}: another process is writing this run. Wait for it, or give another "
             "folder."
         ) from None
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        why = getattr(error, "strerror", error)
         raise OptionError(
-            f"--out {folder}: this folder cannot be written ({error.strerror}). Give another one."
+            f"--out {folder}: this folder cannot be written ({why}). Give another one."
         ) from None
     try:
         yield
@@ -559,25 +596,15 @@ def _scanning(progress: Progress) -> Any:
     return scanned
 
 
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise OptionError(
-            f"--device {name}: not usable here ({reason}). Try auto or cpu."
-        ) from None
-    return name
-
-
 def train(data: Loadable, *, recipe: str | Recipe, out: str | Path, **options: Any) -> Run:
     """One recipe under the protocol of `compare`, which the other arguments are those of.
 
     Data without any label are learned from by recipes that need none (`probe`): the result is a
     model without a head that embeds.
     """
+    if isinstance(recipe, str) and (count := len(parse_variants(recipe))) > 1:
+        raise OptionError(
+            f"--recipe {recipe!r} names {count} recipes. Give one, or compare them with "
+            "`labelwise compare`."
+        )
     return compare(data, out=out, recipes=[recipe], **options)

@@ -34,22 +34,30 @@ class Settings(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
-    recipes: tuple[str, ...] | None = None
-    target: str | None = None
-    labels: str = "all"
-    folds: Annotated[int, Field(ge=1, le=1000)] | None = None
-    repeats: Annotated[int, Field(ge=1, le=1000)] = 1
-    test: Annotated[float, Field(gt=0, lt=1)] | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    metric: str = "accuracy"
-    backbone: str | None = None
-    image_size: Annotated[int, Field(ge=4, le=2048)] | None = None
-    color: Literal["rgb", "gray"] | None = None
-    resize: Literal["crop", "squash", "pad"] | None = None
-    set: tuple[str, ...] = ()
-    budget: str = "10m"
-    device: str = "auto"
-    save_models: Literal["recommended", "all"] = "recommended"
+    recipes: tuple[str, ...] | None = Field(None, description="names of recipes")
+    target: str | None = Field(None, description="the name of a column")
+    labels: str = Field("all", description="numbers of labels, such as 40 or '1,4,25/class'")
+    folds: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        None, description="a whole number from 1 to 1000"
+    )
+    repeats: int = Field(1, ge=1, le=1000, description="a whole number from 1 to 1000")
+    test: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="a fraction above 0 and below 1, such as 0.2"
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="a whole number from 0 to 2147483647")
+    metric: str = Field("accuracy", description="the name of a metric")
+    backbone: str | None = Field(None, description="the name of a backbone or a folder")
+    image_size: Annotated[int, Field(ge=4, le=2048)] | None = Field(
+        None, description="pixels a side, a whole number from 4 to 2048"
+    )
+    color: Literal["rgb", "gray"] | None = Field(None, description="rgb or gray")
+    resize: Literal["crop", "squash", "pad"] | None = Field(None, description="crop, squash or pad")
+    set: tuple[str, ...] = Field((), description="texts such as 'cnn.epochs=5'")
+    budget: str = Field("10m", description="a time such as 90s, 10m or 2h")
+    device: str = Field("auto", description="auto, cpu, mps, cuda or cuda:N")
+    save_models: Literal["recommended", "all"] = Field(
+        "recommended", description="recommended or all"
+    )
 
     @field_validator("labels")
     @classmethod
@@ -112,11 +120,11 @@ def make_settings(given: Mapping[str, Any]) -> Settings:
         if first["type"] == "extra_forbidden":
             known = ", ".join(option_name(field) for field in Settings.model_fields)
             raise OptionError(f"there is no option {name!r}. There are {known}.") from None
-        message = first["msg"].removeprefix("Value error, ")
-        if isinstance(first.get("ctx", {}).get("error"), OptionError):
-            raise OptionError(message) from None
+        if isinstance(refused := first.get("ctx", {}).get("error"), OptionError):
+            raise refused from None
         raise OptionError(
-            f"{option_name(name)} {first['input']!r}: {message[0].lower()}{message[1:]}."
+            f"{option_name(name)} {_as_given(first['input'])}: expected "
+            f"{Settings.model_fields[name].description}."
         ) from None
 
 
@@ -160,6 +168,12 @@ def seconds(text: str) -> float:
     if not 0 < value < math.inf:
         raise OptionError(f"--budget {text!r}: expected a time such as 90s, 10m or 2h.")
     return value
+
+
+def _as_given(value: object) -> str:
+    """A value as it was written: a number is not put in quotes for coming from a command line."""
+    number = isinstance(value, str) and re.fullmatch(r"[-+]?\d[\d.e+-]*", value, re.ASCII)
+    return str(value) if number else repr(value)
 
 
 def option_name(field: str) -> str:

@@ -14,6 +14,7 @@ from labelwise import bundle
 from labelwise.backbones import Backbone, find_pretrained, sha256_of
 from labelwise.data.dataset import Dataset
 from labelwise.data.split import FINAL
+from labelwise.files import expanded, intact, is_folder
 from labelwise.model import Model
 from labelwise.nn.layers import Stack
 from labelwise.nn.taps import Taps
@@ -37,8 +38,8 @@ def find_backbone(name: str) -> Backbone:
         BundleError: the folder holds no model, or a damaged one.
         MissingExtraError: the package with the weights is not installed.
     """
-    folder = Path(name).expanduser()
-    return _saved(name, folder) if folder.is_dir() else find_pretrained(name)
+    folder = expanded(name)
+    return _saved(name, folder) if name and is_folder(folder) else find_pretrained(name)
 
 
 def _saved(name: str, folder: Path) -> SavedBackbone:
@@ -78,11 +79,12 @@ def familiar(
             "was made from this very data set: but for a test part, it has learned from these "
             "images"
         )
-    folds = pd.read_parquet(run / "folds.parquet")
-    final = folds[(folds["fold"] == FINAL) & (folds["labels"] == facts.get("labels"))]
-    labeled = final["role"] == "train"
-    ids = final[labeled]["id"] if labeled.any() else final["id"]
-    contents = pd.read_parquet(run / "data.parquet", columns=["content"])["content"]
+    with intact(run, f"Copy the model out of it: {run / 'model'}."):
+        folds = pd.read_parquet(run / "folds.parquet")
+        final = folds[(folds["fold"] == FINAL) & (folds["labels"] == facts.get("labels"))]
+        labeled = final["role"] == "train"
+        ids = final[labeled]["id"] if labeled.any() else final["id"]
+        contents = pd.read_parquet(run / "data.parquet", columns=["content"])["content"]
     seen = int(np.isin(dataset.contents[rows].astype(str), contents.iloc[ids].to_numpy(str)).sum())
     if not seen:
         return None

@@ -16,7 +16,7 @@ from labelwise import bundle
 from labelwise.data.dataset import Dataset
 from labelwise.data.split import FINAL, Split
 from labelwise.errors import LabelwiseError
-from labelwise.files import read_json, write_json, write_parquet
+from labelwise.files import intact, read_json, write_json, write_parquet
 from labelwise.measure.metrics import metric_names, metric_values
 from labelwise.model import Model
 from labelwise.plan import task_of
@@ -53,8 +53,14 @@ class Trial:
     def record(self) -> dict[str, Any] | None:
         """trial.json, or None if the trial is not finished; a failed one counts as not finished."""
         file = self.folder / "trial.json"
-        values: dict[str, Any] | None = read_json(file) if file.exists() else None
-        return values if values is not None and values["status"] == DONE else None
+        if not file.exists():
+            return None
+        with intact(file, f"Delete {self.folder} and resume: it is fitted again."):
+            values: dict[str, Any] = read_json(file)
+            if values["status"] != DONE:
+                return None
+            needed = ("train", "chosen", "seconds", "images_per_second")
+            return {**values, **{name: values[name] for name in needed}}
 
     @property
     def finished(self) -> bool:
@@ -65,7 +71,9 @@ class Trial:
 
     def predictions(self) -> pd.DataFrame:
         """predictions.parquet: id, fold, label, predicted, p_0..p_{K-1}."""
-        return pd.read_parquet(self.folder / "predictions.parquet")
+        file = self.folder / "predictions.parquet"
+        with intact(file, f"Delete {self.folder} and resume: it is fitted again."):
+            return pd.read_parquet(file)
 
 
 def trial_of(run: Path, variant: str, split: Split) -> Trial:

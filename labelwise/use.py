@@ -14,6 +14,7 @@ from labelwise.bundle import load as load_model
 from labelwise.data.dataset import UNLABELED, Dataset
 from labelwise.data.load import Loadable, load
 from labelwise.errors import DataError
+from labelwise.files import as_path
 from labelwise.measure import Evaluation
 from labelwise.measure import evaluate as measure
 from labelwise.model import Model
@@ -60,8 +61,8 @@ def evaluate(
     Raises:
         DataError: no labeled image, or of a class that the model does not know.
     """
-    place = None if isinstance(model, Model) else Path(model)
-    model = model if isinstance(model, Model) else load_model(model)
+    place = None if isinstance(model, Model) else as_path(model, "model")
+    model = _opened(model)
     model.require_head()
     dataset = load(data, target=target)
     rows = dataset.usable[dataset.labels[dataset.usable] != UNLABELED]
@@ -90,8 +91,11 @@ def evaluate(
 
 def predict(model: Model | str | Path, paths: Iterable[str | Path] | str | Path) -> pd.DataFrame:
     """Answers for image files and for all images in folders; see `Model.predict`."""
-    model = model if isinstance(model, Model) else load_model(model)
-    return model.predict(paths)
+    return _opened(model).predict(paths)
+
+
+def _opened(model: Model | str | Path) -> Model:
+    return model if isinstance(model, Model) else load_model(as_path(model, "model"))
 
 
 def _labels_for(model: Model, dataset: Dataset, rows: np.ndarray) -> np.ndarray:

@@ -13,7 +13,8 @@ ROOT = Path(labelwise.__file__).parent
 
 # A module uses only names of its own layer's folder and of layers before it.
 LAYERS = [
-    ["errors", "files"],
+    ["errors", "plain"],
+    ["files"],
     ["foreign"],
     ["data", "measure"],
     ["nn"],
@@ -26,6 +27,7 @@ LAYERS = [
     ["recipe"],
     ["progress", "settings", "machine", "checks"],
     ["plan"],
+    ["record"],
     ["trials"],
     ["leaderboard", "epochs"],
     ["report"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Sized
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from labelwise.data.source import Progress, Source, first_few, shown
 from labelwise.data.table import build_dataset
 from labelwise.data.target import refuse_target
 from labelwise.errors import DataError
+from labelwise.files import expanded
 
 _TABLES = (".csv", ".tsv", ".txt", ".parquet", *JSON_LINES)
 _OTHER_ARCHIVES = (".7z", ".rar", ".zst", ".lz4")
@@ -63,13 +65,17 @@ def load(
         return source
     if not isinstance(source, str | Path):
         return _scanned(objects.read_object(source, target), progress)
-    path = Path(source).expanduser()
+    if not str(source):
+        raise DataError(f"'' names no data. Expected {_EXPECTED}.")
+    path = expanded(source)
     if str(source) in named.NAMES and not path.exists():
         return _named(str(source), target, progress)
     if not _exists(path):
         raise DataError(_not_found(path))
     if path.is_dir():
         return _folder(path, target, progress)
+    if not path.is_file():
+        raise DataError(f"{shown(path)!r} is a pipe or a device. Expected {_EXPECTED}.")
     return _file(path, target, progress)
 
 
@@ -179,6 +185,8 @@ def _exists(path: Path) -> bool:
 
 
 def _not_found(path: Path) -> str:
+    if os.path.islink(path):  # noqa: PTH114 (Path.is_symlink raises for a name that is too long)
+        return f"{shown(path)!r} is a link to something that does not exist. Expected {_EXPECTED}."
     candidates = list(named.NAMES)
     if _exists(path.parent) and path.parent.is_dir():
         candidates += [item.name for item in path.parent.iterdir()]

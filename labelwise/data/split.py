@@ -174,13 +174,16 @@ def make_protocol(
         sealed[rows[parts == 0]] = True
         pool &= ~sealed
         if not sealed.any():
-            raise OptionError(f"--test {test:g} of {len(rows)} labeled images is not one image.")
+            raise OptionError(
+                f"--test {test:g} of {len(rows)} labeled images is not one image. "
+                "Give a larger share, or leave the option out."
+            )
     pool = _without_relatives(pool, sealed, groups, "the test part", warnings)
 
     held_given = pool & (given == "val")
     learned = _without_relatives(pool & ~held_given, held_given, groups, "the val part", warnings)
     rest = np.flatnonzero(learned)
-    _check_classes(dataset, all_labels[rest])
+    _check_classes(dataset, all_labels[rest], test)
     number, parts_per_repeat = _folds(
         dataset, rest, np.flatnonzero(held_given), folds, repeats, seed, warnings
     )
@@ -317,10 +320,12 @@ def _without_relatives(
     return pool & ~related
 
 
-def _check_classes(dataset: Dataset, labels: np.ndarray) -> None:
+def _check_classes(dataset: Dataset, labels: np.ndarray, test: float | None) -> None:
     found = [dataset.class_names[label] for label in np.unique(labels)]
     if len(found) < 2:
         what = f"only of class {found[0]!r}" if found else "none"
+        if test is not None:
+            what += f" (after --test {test:g} was sealed away)"
         raise DataError(
             f"{dataset.name}: labeled images to learn from: {what}. At least two classes are "
             "needed: one folder per class, or a label column with at least two values."
@@ -359,9 +364,13 @@ def _folds(
             "its class."
         )
     if len(np.unique(groups)) < parts:
+        asked = f"--folds {folds}" if folds else f"{parts} folds (the default)"
+        there = len(np.unique(groups))
+        fewer = f", or ask for fewer with --folds {there}" if there > 1 and not one_part else ""
         raise OptionError(
-            f"--folds {parts}: only {len(np.unique(groups))} independent labeled images are there. "
-            "Label more images or ask for fewer folds."
+            f"{asked}: {parts} independent labeled images are needed to learn from and to judge, "
+            f"but {dataset.name} has {there} (duplicates and images of a group count once). Label "
+            f"more images{fewer}."
         )
     shares = [1 / parts] * parts
     dealt = [deal(labels, groups, shares, [seed, 0, repeat]) for repeat in range(repeats)]

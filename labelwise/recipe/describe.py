@@ -23,7 +23,7 @@ def recipes(name: str | None = None) -> list[dict[str, Any]]:
     """
     if name is None:
         return [_brief(kind) for kind in RECIPES.values()]
-    if name not in RECIPES:
+    if not isinstance(name, str) or name not in RECIPES:
         raise OptionError(f"There is no recipe {name!r}. Choose from {', '.join(RECIPES)}.")
     kind = RECIPES[name]
     made = kind()

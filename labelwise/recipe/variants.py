@@ -16,6 +16,7 @@ from labelwise.errors import OptionError
 from labelwise.recipe import RECIPES
 from labelwise.recipe.base import Recipe
 
+DEEPEST = 20  # recipes inside of each other
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _TOKEN = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([(),=])|([^\s(),="']+))""")
 
@@ -137,7 +138,7 @@ def _value(kind: type[Recipe], name: str, text: str | Recipe) -> Any:
     try:
         return pydantic.TypeAdapter(hint).validate_python(value)
     except pydantic.ValidationError as error:
-        wrong = error.errors()[0]["msg"]
+        wrong = error.errors()[0]["msg"].partition(", unable to parse")[0]
         raise OptionError(
             f"{kind.name}({name}={getattr(text, 'name', text)}): {wrong[0].lower()}{wrong[1:]}. "
             f"See: labelwise recipes {kind.name}"
@@ -197,8 +198,13 @@ class _Reader:
                 return found
             self._expect(",")
 
-    def _call(self, recipe: str) -> Call:
+    def _call(self, recipe: str, depth: int = 0) -> Call:
         fields: dict[str, str | Call] = {}
+        if depth > DEEPEST:
+            raise OptionError(
+                f"--recipes {self.text!r}: more than {DEEPEST} recipes stand inside of each "
+                "other. Name fewer."
+            )
         if not self._next("("):
             return Call(recipe, fields)
         while not self._next(")"):
@@ -208,7 +214,7 @@ class _Reader:
                 raise OptionError(f"--recipes {self.text!r}: {name!r} is given twice.")
             kind, value = self._token("a value")
             if kind == "word" and (value in RECIPES or self._peek("(")):
-                fields[name] = self._call(value)
+                fields[name] = self._call(value, depth + 1)
             else:
                 fields[name] = value
             if not self._peek(")"):

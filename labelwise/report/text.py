@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from labelwise.measure.metrics import METRICS
+from labelwise.plain import plain as plain
 
 MISSING = "–"
 LONGEST_PATH = 200  # characters
@@ -16,25 +16,10 @@ LONGEST_PATH = 200  # characters
 Number = Mapping[str, Any]  # {value, low, high, n}, as in leaderboard.json
 
 
-def plain(text: Any) -> str:
-    """Text that cannot play tricks: what is no visible character stands as its escape.
-
-    Control characters, lone surrogates and marks that change the direction of writing (a name can
-    hide its true ending with them) become \\n, \\udc80, \\u202e.
-    """
-    return "".join(_visible(char) for char in str(text))
-
-
 def path(name: Any) -> str:
     """A file's name, its middle left out if it is very long."""
     shown = plain(name)
     return shown if len(shown) <= LONGEST_PATH else f"{shown[:60]}…{shown[61 - LONGEST_PATH :]}"
-
-
-def _visible(char: str) -> str:
-    if unicodedata.category(char) in ("Cc", "Cs", "Cf", "Zl", "Zp"):
-        return char.encode("unicode_escape", "surrogatepass").decode()
-    return char
 
 
 def value(number: float | None, metric: str) -> str:
