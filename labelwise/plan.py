@@ -90,7 +90,7 @@ def make_plan(
         LabelwiseError: a variant that was asked for cannot run on this data or machine.
     """
     splits = [split for split in protocol.splits if finals or split.fold != FINAL]
-    largest = max(splits, key=_size)
+    largest = max(splits, key=lambda split: _learned(split) + len(split.validation))
     task = task_of(dataset, largest)
     costs: dict[str, Cost] = {}
     left_out = []
@@ -106,7 +106,7 @@ def make_plan(
                 problem = str(error)
         left_out.append(LeftOut(variant.name, problem))
 
-    share = sum(map(_size, splits)) / max(_size(largest), 1)
+    share = sum(map(_learned, splits)) / max(_learned(largest), 1)
     count = len(splits)
     # Few labels and one held-out part leave most of a large data set unread.
     roles = [rows for s in splits for rows in (s.train, s.validation, s.held_out)]
@@ -161,9 +161,9 @@ def make_plan(
     )
 
 
-def _size(split: Split) -> int:
-    """Images that a fit learns from; without labels, all there are."""
-    return len(split.train) + len(split.validation) or len(split.unlabeled)
+def _learned(split: Split) -> int:
+    """Images that the weights of a fit are moved by; without labels, all there are."""
+    return len(split.train) or len(split.unlabeled)
 
 
 def task_of(dataset: Dataset, split: Split) -> Task:
