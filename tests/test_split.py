@@ -364,7 +364,9 @@ def test_folds_are_refused_where_a_val_part_is_given():
 
 
 def test_more_folds_than_images_are_refused():
-    with pytest.raises(OptionError, match="--folds 9: only 8 independent"):
+    with pytest.raises(
+        OptionError, match="--folds 9: 9 independent labeled images are needed.*has 8 "
+    ):
         make_protocol(dataset_of([0, 1] * 4), folds=9)
 
 
