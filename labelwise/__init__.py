@@ -1,6 +1,6 @@
 """From a folder of images, few of them labeled, to the best classifier those labels can buy.
 
-The jobs are functions: load, check, compare, train, evaluate, predict, embed, recipes, demo,
+The jobs are functions: load, check, compare, train, tune, evaluate, predict, embed, recipes, demo,
 doctor; and load_model, save_model. `help(labelwise.compare)` tells more. The values: Dataset,
 Recipe, Model, Evaluation, Run. ImageClassifier is a recipe as a scikit-learn estimator.
 """
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from labelwise.recipe.describe import recipes
     from labelwise.run import Run, compare, train
     from labelwise.showcase import demo
+    from labelwise.tuning.search import tune
     from labelwise.use import evaluate, predict
 
 # Public name -> where it is. Imported on first use, so that `labelwise --help` answers at once.
@@ -49,6 +50,7 @@ _PLACES = {
     "recipes": "labelwise.recipe.describe",
     "save_model": "labelwise.bundle:save",
     "train": "labelwise.run",
+    "tune": "labelwise.tuning.search",
 }
 
 __all__ = [  # noqa: RUF022 (the jobs in the order of the command line, then the values)
@@ -56,6 +58,7 @@ __all__ = [  # noqa: RUF022 (the jobs in the order of the command line, then the
     "check",
     "compare",
     "train",
+    "tune",
     "evaluate",
     "predict",
     "embed",

@@ -81,7 +81,7 @@ def load(folder: str | Path) -> Model:
     folder = model_folder(Path(folder))
     description = _description(folder / MODEL_FILE)
     preprocessing = Preprocessing(**description.preprocessing.model_dump())
-    architecture = description.architecture.model_dump()
+    architecture = description.architecture.model_dump(exclude_defaults=True)
     _check_size(folder / WEIGHTS_FILE, description.weights.bytes)
     try:
         classes = len(description.class_names) or None  # without classes there is no head

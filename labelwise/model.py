@@ -163,7 +163,8 @@ def build(
 
     Args:
         architecture: {"kind": "layers", "layers": text} or {"kind": "timm", "name": ...,
-            "chosen": [...]}, both with "mean" and "std": one per channel of the network.
+            "chosen": [...]}, both with "mean" and "std": one per channel of the network; layers may
+            have "views".
         classes: K, or None without a head.
         input_shape: (C, H, W); a network of three channels takes a gray image as three equal ones.
 
@@ -183,7 +184,13 @@ def build(
         body = Taps(architecture["name"], tuple(architecture["chosen"]), (height, width))
     else:
         raise ValueError(f"{architecture['kind']!r} is not a kind of architecture")
-    return Network(body, classes, mean=architecture["mean"], std=architecture["std"])
+    return Network(
+        body,
+        classes,
+        mean=architecture["mean"],
+        std=architecture["std"],
+        views=architecture.get("views", ""),
+    )
 
 
 def _files(paths: Iterable[str | Path] | str | Path) -> Iterator[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 
@@ -173,6 +173,15 @@ def make_progress(quiet: bool = False) -> Progress:
     if quiet:
         return Silent()
     return Live() if sys.stderr.isatty() else Lines()
+
+
+def scanning(progress: Progress) -> Callable[[int, int, str], None]:
+    """What `load` tells while it looks at the data, shown."""
+
+    def scanned(done: int, total: int, what: str) -> None:
+        progress.advance(done / max(total, 1), f"{what} {done} of {total}")
+
+    return scanned
 
 
 def clock(seconds: float) -> str:

@@ -8,13 +8,11 @@ from typing import Any, Literal
 import pydantic
 
 from labelwise.files import intact, read_json
+from labelwise.folders import ANOTHER, RUN_FILE
 from labelwise.plan import Plan
 from labelwise.recipe import RECIPES
 from labelwise.recipe.variants import recipe_of
 from labelwise.settings import make_settings
-
-RUN_FILE = "run.json"
-ANOTHER = "Begin a new run with another --out."
 
 
 class _Data(pydantic.BaseModel):

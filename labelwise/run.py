@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +26,6 @@ from labelwise.data.split import (
 )
 from labelwise.errors import DataError, OptionError, RunError
 from labelwise.files import (
-    TEMPORARY,
     append_line,
     as_path,
     expanded,
@@ -38,18 +36,26 @@ from labelwise.files import (
     write_json,
     write_parquet,
 )
+from labelwise.folders import (
+    ANOTHER,
+    RUN_FILE,
+    asked_settings,
+    check_same_data,
+    data_record,
+    locked,
+)
 from labelwise.leaderboard import add_test, make_leaderboard, pool, suspects
 from labelwise.machine import machine, torch_device, versions
 from labelwise.measure.metrics import check_metric
 from labelwise.model import Model
 from labelwise.plan import Plan, make_plan
-from labelwise.progress import Progress, Silent
+from labelwise.progress import Progress, Silent, scanning
 from labelwise.recipe import RECIPES
 from labelwise.recipe.base import Context, Recipe
 from labelwise.recipe.variants import Variant, parse_variants, recipe_of
-from labelwise.record import ANOTHER, RUN_FILE, read_record
+from labelwise.record import read_record
 from labelwise.report.report import write_report
-from labelwise.settings import Settings, make_settings, option_name
+from labelwise.settings import Settings, option_name
 from labelwise.store import tidy_stores
 from labelwise.transfer import SavedBackbone, familiar, find_backbone
 from labelwise.trials import (
@@ -63,8 +69,6 @@ from labelwise.trials import (
 )
 
 MOST_SAID = 8  # warnings that are shown before the run; the report has all of them
-# All that is there before run.json:
-PREPARED = (".lock", "data.parquet", "folds.parquet", TEMPORARY)
 RUNNING, DONE = "running", "done"
 
 
@@ -158,10 +162,10 @@ def compare(
     texts, made = _recipes(recipes)
     given = {"recipes": texts, **options}
     settings, variants = _asked(folder, given, made, resume)
-    dataset = load(data, target=settings.target, progress=_scanning(progress))
+    dataset = load(data, target=settings.target, progress=scanning(progress))
     if not dataset.class_names:
         _check_without_labels(dataset, variants, settings)
-    with _locked(folder):
+    with locked(folder):
         # Once more: while the data was looked at, another process may have begun this run.
         settings, variants = _asked(folder, given, made, resume)
         if (folder / RUN_FILE).exists():
@@ -287,16 +291,7 @@ def _begun(
     record = {
         "status": RUNNING,
         "command": list(command),
-        "data": {
-            "source": str(data) if isinstance(data, str | Path) else dataset.name,
-            "name": dataset.name,
-            "target": dataset.target,
-            "fingerprint": dataset.fingerprint,
-            "class_names": list(dataset.class_names),
-            "images": len(dataset.usable),
-            "labeled": int((dataset.labels[dataset.usable] != UNLABELED).sum()),
-            "context": list(dataset.context),
-        },
+        "data": data_record(data, dataset),
         "settings": settings.model_dump(mode="json"),
         "variants": {v.name: v.recipe.configuration for v in variants},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -353,12 +348,7 @@ def _familiar(variants: Sequence[Variant], dataset: Dataset) -> list[str]:
 def _continued(folder: Path, dataset: Dataset) -> tuple[dict[str, Any], Protocol]:
     """What a run that was interrupted had begun with."""
     record = read_record(folder)
-    if record["data"]["fingerprint"] != dataset.fingerprint:
-        raise DataError(
-            f"{folder}: the data has changed since this run began ({record['data']['images']} "
-            f"images then, {len(dataset.usable)} now, or other labels). Begin a new run with "
-            "another --out."
-        )
+    check_same_data(folder, record, dataset)
     with intact(folder / "folds.parquet", ANOTHER):
         splits = splits_from_table(pd.read_parquet(folder / "folds.parquet"))
     with intact(folder / "data.parquet", ANOTHER):
@@ -372,38 +362,8 @@ def _asked(
     folder: Path, given: Mapping[str, Any], made: Sequence[Recipe], resume: bool
 ) -> tuple[Settings, tuple[Variant, ...]]:
     """The settings and variants of this run."""
-    settings = _settings(folder, given, resume)
+    settings = asked_settings(Settings, folder, given, resume)
     return settings, _variants(folder, settings, made)
-
-
-def _settings(folder: Path, given: Mapping[str, Any], resume: bool) -> Settings:
-    """The settings of this run; on resume those it began with, and no option may differ."""
-    settings = make_settings(given)
-    try:
-        there = folder.exists()
-    except OSError as error:  # the name is too long, or a folder above it is closed to us
-        raise OptionError(
-            f"--out {folder}: there can be no such folder ({error.strerror}). Give another one."
-        ) from None
-    if there and not folder.is_dir():
-        raise OptionError(f"--out {folder}: this is a file. Give a folder that does not exist yet.")
-    if not _blank(folder) and not resume:
-        hint = (
-            "Add --resume to continue it, or give another --out."
-            if (folder / RUN_FILE).exists()
-            else "Give a folder that does not exist yet."
-        )
-        raise OptionError(f"--out {folder}: the folder exists already. {hint}")
-    if not (folder / RUN_FILE).exists():
-        return settings
-    began = make_settings(read_record(folder)["settings"])
-    for name, value in given.items():
-        if value is not None and getattr(settings, name) != getattr(began, name):
-            raise OptionError(
-                f"{option_name(name)} {getattr(settings, name)!r}: this run began with "
-                f"{getattr(began, name)!r}. Resume it without the option, or begin a new run."
-            )
-    return began
 
 
 def _not_inside(folder: Path, data: Loadable) -> None:
@@ -457,43 +417,6 @@ def _variants(folder: Path, settings: Settings, made: Sequence[Recipe]) -> tuple
             "are in its run.json). Resume it with the same ones, or begin a new run."
         )
     return tuple(Variant(name, recipe_of(values)) for name, values in began.items())
-
-
-def _blank(folder: Path) -> bool:
-    """Whether a folder has nothing of a run that began, nor anything else."""
-    names = folder.iterdir() if folder.exists() else ()
-    return all(any(path.match(pattern) for pattern in PREPARED) for path in names)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a run's folder: two processes cannot write the same run.
-
-    A folder that was made here goes again if the run does not begin.
-    """
-    import filelock
-
-    new = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / ".lock")
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise OptionError(
-            f"--out {folder}: another process is writing this run. Wait for it, or give another "
-            "folder."
-        ) from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        why = getattr(error, "strerror", error)
-        raise OptionError(
-            f"--out {folder}: this folder cannot be written ({why}). Give another one."
-        ) from None
-    try:
-        yield
-    finally:
-        if new and _blank(folder):
-            shutil.rmtree(folder, ignore_errors=True)  # still locked, or it could be another's run
-        lock.release()
 
 
 def _open_test(rows: Sequence[Row], dataset: Dataset, folder: Path, protocol: Protocol) -> None:
@@ -587,13 +510,6 @@ def _announcement(
         lines.append(f"  {variant.name}: about {clock(plan.seconds[variant.name])}{detail}")
     lines += [f"  {item.variant}: left out, {item.reason}" for item in plan.left_out]
     return "\n".join(lines)
-
-
-def _scanning(progress: Progress) -> Any:
-    def scanned(done: int, total: int, what: str) -> None:
-        progress.advance(done / max(total, 1), f"{what} {done} of {total}")
-
-    return scanned
 
 
 def train(data: Loadable, *, recipe: str | Recipe, out: str | Path, **options: Any) -> Run:

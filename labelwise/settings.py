@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
 from pydantic import Field, field_validator
@@ -18,23 +18,20 @@ from labelwise.errors import OptionError
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
-class Settings(pydantic.BaseModel):
-    """What a run was asked to do. Fields have the names of the command line's options.
+class CommonSettings(pydantic.BaseModel):
+    """What any run was asked to do. Fields have the names of the command line's options.
 
     Attributes:
-        recipes: variants to compare; None for those that fit data, machine and budget.
         labels: numbers of labels, as in "all", "40", "1,4,25/class".
         folds: None for the rule (5; one held-out part above 5,000 labeled images).
         test: share of the labeled images to seal away; None: no test part, or a given one.
         set: "variant.field=value" each.
         budget: time that the run may take, as in "90s", "10m", "2h".
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        save_models: "recommended", or "all" final fits.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
-    recipes: tuple[str, ...] | None = Field(None, description="names of recipes")
     target: str | None = Field(None, description="the name of a column")
     labels: str = Field("all", description="numbers of labels, such as 40 or '1,4,25/class'")
     folds: Annotated[int, Field(ge=1, le=1000)] | None = Field(
@@ -55,9 +52,6 @@ class Settings(pydantic.BaseModel):
     set: tuple[str, ...] = Field((), description="texts such as 'cnn.epochs=5'")
     budget: str = Field("10m", description="a time such as 90s, 10m or 2h")
     device: str = Field("auto", description="auto, cpu, mps, cuda or cuda:N")
-    save_models: Literal["recommended", "all"] = Field(
-        "recommended", description="recommended or all"
-    )
 
     @field_validator("labels")
     @classmethod
@@ -97,14 +91,57 @@ class Settings(pydantic.BaseModel):
         return seconds(self.budget)
 
 
+class Settings(CommonSettings):
+    """What `compare` and `train` were asked to do.
+
+    Attributes:
+        recipes: variants to compare; None for those that fit data, machine and budget.
+        save_models: "recommended", or "all" final fits.
+    """
+
+    recipes: tuple[str, ...] | None = Field(None, description="names of recipes")
+    save_models: Literal["recommended", "all"] = Field(
+        "recommended", description="recommended or all"
+    )
+
+
+class TuneSettings(CommonSettings):
+    """What `tune` was asked to do; `set` is "field=value" each.
+
+    Attributes:
+        recipe: the variant to begin with, as text; None if it was given as a value.
+        trials: at most so many.
+        search: "field=low..high" or "field=a|b" each, instead of the declared ranges.
+    """
+
+    recipe: str | None = Field(None, description="the text of a recipe")
+    trials: int = Field(40, ge=1, le=10_000, description="a whole number from 1 to 10000")
+    search: tuple[str, ...] = Field((), description="texts such as 'lr=1e-4..1e-2'")
+
+    @field_validator("labels")
+    @classmethod
+    def _one_number(cls, value: str) -> str:
+        if len(parse_labels(value)) > 1:
+            raise OptionError(f"--labels {value!r}: a search has one number of labels. Give one.")
+        return value
+
+
+S = TypeVar("S", bound=CommonSettings)
+
+
 def make_settings(given: Mapping[str, Any]) -> Settings:
+    """The settings of `compare`; see `settings_of`."""
+    return settings_of(Settings, given)
+
+
+def settings_of(kind: type[S], given: Mapping[str, Any]) -> S:
     """Settings from options; those that are None take their default.
 
     Raises:
         OptionError: names the option, its value and what was expected.
     """
     values = {name: value for name, value in given.items() if value is not None}
-    for name in ("recipes", "set"):
+    for name in ("recipes", "set", "search"):
         if isinstance(values.get(name), str):
             values[name] = (values[name],)
         elif isinstance(values.get(name), Iterable):
@@ -113,18 +150,18 @@ def make_settings(given: Mapping[str, Any]) -> Settings:
         if isinstance(values.get(name), int | float):
             values[name] = f"{values[name]}{'s' if name == 'budget' else ''}"
     try:
-        return Settings(**values)
+        return kind(**values)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else "options"
         if first["type"] == "extra_forbidden":
-            known = ", ".join(option_name(field) for field in Settings.model_fields)
+            known = ", ".join(option_name(field) for field in kind.model_fields)
             raise OptionError(f"there is no option {name!r}. There are {known}.") from None
         if isinstance(refused := first.get("ctx", {}).get("error"), OptionError):
             raise refused from None
         raise OptionError(
             f"{option_name(name)} {_as_given(first['input'])}: expected "
-            f"{Settings.model_fields[name].description}."
+            f"{kind.model_fields[name].description}."
         ) from None
 
 

@@ -20,6 +20,7 @@ from labelwise.model import OK
 from labelwise.report.text import plain
 from labelwise.use import Judgement
 
+BEST_TRIALS = 10  # rows of a search's table
 FORMATS = ("table", "csv", "json", "parquet")
 
 
@@ -51,6 +52,39 @@ def leaderboard_table(results: Mapping[str, Any]) -> RenderableType:
         if row["reason"]:
             failed.append(_text(f"{row['variant']}, {row['labels']} labels: {row['reason']}"))
     return Group(table, *failed)
+
+
+def tuning_table(trials: pd.DataFrame, results: Mapping[str, Any]) -> RenderableType:
+    """The best completed trials of a search, trial 0 (the recipe as given), and what became of all.
+
+    Args:
+        trials: trials.parquet.
+        results: tuning.json.
+    """
+    metric = results["metric"]
+    done = trials[trials["state"] == "complete"].sort_values(
+        [metric, "tempered_log_loss", "number"],
+        ascending=[not METRICS[metric].higher_is_better, True, True],
+    )
+    table = _table()
+    for column in ("trial", METRICS[metric].label, "log loss", "s", "variant"):
+        left = column == "variant"
+        table.add_column(column, justify="left" if left else "right", no_wrap=not left)
+    shown = done.head(BEST_TRIALS)
+    for row in pd.concat(
+        [shown, done[done["number"] == 0].drop(shown.index, errors="ignore")]
+    ).to_dict("records"):
+        star = "*" if row["number"] == results["number"] else " "
+        cells = (
+            f"{star} {row['number']}",
+            number(metric, row[metric]),
+            f"{row['tempered_log_loss']:.3f}",
+            f"{row['seconds']:.1f}",
+            row["variant"],
+        )
+        table.add_row(*map(_text, cells))
+    states = ", ".join(f"{count} {state}" for state, count in results["states"].items())
+    return Group(table, _text(f"{len(trials)} trials: {states}; trial 0 is the recipe as given"))
 
 
 def judgement_table(judged: Judgement) -> RenderableType:

@@ -26,12 +26,13 @@ LAYERS = [
     ["transfer"],
     ["recipe"],
     ["progress", "settings", "machine", "checks"],
-    ["plan"],
+    ["plan", "folders"],
     ["record"],
     ["trials"],
     ["leaderboard", "epochs"],
     ["report"],
     ["run", "use", "embedding", "estimator"],
+    ["tuning"],
     ["showcase", "tables"],
     ["cli"],
 ]
@@ -113,6 +114,7 @@ def test_the_public_names_are_these():
         "recipes",
         "save_model",
         "train",
+        "tune",
     ]
     for name in labelwise.__all__:
         assert getattr(labelwise, name).__doc__

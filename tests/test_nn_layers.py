@@ -378,3 +378,37 @@ def test_pixels_are_normalized_by_channel():
 
 def test_a_network_without_a_head_has_no_logits():
     assert Network(Stack("gap", (1, 2, 2)), None)(torch.zeros(1, 1, 2, 2))[2] is None
+
+
+def test_a_whitening_layer_has_both_signs_of_every_patch_and_does_not_learn():
+    body = Stack("whiten 2, relu", (3, 9, 9))
+    first = body.spatial[0]
+    assert first.weight.shape == (2 * 3 * 4, 3, 2, 2)
+    assert not first.weight.requires_grad
+    assert body(torch.zeros(1, 3, 9, 9))[0][0].shape == (1, 24, 8, 8)
+
+
+@pytest.mark.parametrize("text", ["whiten", "whiten 0", "whiten 2 same", "gap, whiten 2"])
+def test_a_whitening_layer_that_cannot_be_read_is_refused(text):
+    with pytest.raises(LayerError):
+        Stack(text, (3, 9, 9))
+
+
+def test_views_are_averaged_in_inference_only():
+    network = Network(Stack("conv4 3x3 relu", (1, 6, 6)), 3, views="mirror")
+    plain = Network(network.body, 3)
+    plain.head = network.head
+    pixels = torch.randint(0, 256, (5, 1, 6, 6), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = (plain(pixels)[2] + plain(pixels.flip(3))[2]) / 2
+        assert torch.allclose(network.eval()(pixels)[2], expected, atol=1e-6)
+        assert torch.equal(network.train()(pixels)[2], plain(pixels)[2])
+
+
+def test_a_convolution_can_begin_as_the_identity():
+    body = Stack("conv5 3x3 same identity", (3, 8, 8))
+    initialize(body, torch.Generator().manual_seed(0))
+    images = torch.rand(2, 3, 8, 8)
+    assert torch.allclose(body(images)[0][0][:, :3], images)
+    with pytest.raises(LayerError, match="2 filters for 3 channels"):
+        Stack("conv2 3x3 same identity", (3, 8, 8))

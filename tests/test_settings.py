@@ -53,7 +53,7 @@ def test_options_left_out_take_their_default():
         ("recipes", [3], "--recipes 3: expected names"),
         ("set", 3, "--set 3"),
         ("set", [None], "--set None: expected texts"),
-        ("speed", 1, "there is no option 'speed'. There are --recipes, --target, --labels"),
+        ("speed", 1, "there is no option 'speed'. There are --target, --labels"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name_with_what_was_expected(name, value, message):

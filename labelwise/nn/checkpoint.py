@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from labelwise.files import write_file
+from labelwise.nn.optim import Average
 
 EVERY = 20.0  # seconds between two checkpoints: what a kill costs at most, but for an epoch
-_NETWORK, _BEST, _OPTIMIZER = "network.", "best.", "optimizer."
+_NETWORK, _BEST, _OPTIMIZER, _AVERAGE = "network.", "best.", "optimizer.", "average."
 _BATCHES, _LAYERS = "generator of batches", "generator of layers"
 
 
@@ -38,6 +39,7 @@ class Checkpoint:
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
         generator: torch.Generator,
+        average: Average | None = None,
     ) -> None:
         """Write where the training stands, unless that was done a moment ago.
 
@@ -51,14 +53,23 @@ class Checkpoint:
         values = dict(progress)
         best = values.pop("best_weights") or {}
         moved = optimizer.state_dict()["state"]
+        values["optimizer"] = {  # what of its state is no tensor
+            number: {n: v for n, v in state.items() if not isinstance(v, torch.Tensor)}
+            for number, state in moved.items()
+        }
         tensors = {
             **{_NETWORK + name: value for name, value in network.state_dict().items()},
             **{_BEST + name: value for name, value in best.items()},
             **{
-                f"{_OPTIMIZER}{number}.{name}": torch.as_tensor(value)
+                f"{_OPTIMIZER}{number}.{name}": value
                 for number, state in moved.items()
                 for name, value in state.items()
-                if value is not None
+                if isinstance(value, torch.Tensor)
+            },
+            **{
+                f"{_AVERAGE}{kind}.{number}": value
+                for kind, values_of in (average.state_dict() if average else {}).items()
+                for number, value in enumerate(values_of)
             },
             _BATCHES: generator.get_state(),
             _LAYERS: torch.get_rng_state(),
@@ -75,8 +86,9 @@ class Checkpoint:
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
         generator: torch.Generator,
+        average: Average | None = None,
     ) -> dict[str, Any] | None:
-        """Put network, optimizer and generators where they stood; what `keep` got as progress.
+        """Put everything where it stood; what `keep` got as progress.
 
         None if nothing was kept, or by a training of another network.
         """
@@ -96,11 +108,21 @@ class Checkpoint:
             return None
         network.load_state_dict(own)
         described = optimizer.state_dict()
-        moved: dict[int, dict[str, torch.Tensor]] = {}
+        moved: dict[int, dict[str, Any]] = {
+            int(number): state for number, state in values.pop("optimizer").items()
+        }
         for name, value in _part(tensors, _OPTIMIZER).items():
             number, _, key = name.partition(".")
             moved.setdefault(int(number), {})[key] = value
         optimizer.load_state_dict({**described, "state": moved})
+        if average is not None:
+            averaged = _part(tensors, _AVERAGE)
+            average.load_state_dict(
+                {
+                    kind: [averaged[f"{kind}.{number}"] for number in range(len(values_of))]
+                    for kind, values_of in average.state_dict().items()
+                }
+            )
         generator.set_state(tensors[_BATCHES])
         torch.set_rng_state(tensors[_LAYERS])
         return {**values, "best_weights": _part(tensors, _BEST) or None}

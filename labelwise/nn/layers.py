@@ -27,6 +27,7 @@ from torch import nn
 
 from labelwise.errors import LayerError
 from labelwise.nn.limits import check_size
+from labelwise.nn.whiten import identity_
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -60,6 +61,7 @@ class Layer:
     padding: str | int = "valid"
     activation: str = "linear"
     rate: float = 0.0  # of dropout; share of the past in a batch norm
+    identity: bool = False  # a conv whose first outputs begin as its inputs
 
 
 def parse_layers(text: str) -> tuple[Layer, ...]:
@@ -105,7 +107,7 @@ class Stack(nn.Module):
             if layer.kind in ("gap", "dense") and len(current) == 3:
                 vector.append(_GlobalMean() if layer.kind == "gap" else nn.Flatten())
                 current = (current[0],) if layer.kind == "gap" else (math.prod(current),)
-            elif layer.kind in ("conv", "max", "avg", "gap") and len(current) == 1:
+            elif layer.kind in ("conv", "whiten", "max", "avg", "gap") and len(current) == 1:
                 raise LayerError(f"{where} needs maps, but stands behind a gap or dense layer.")
             modules, after = _build(layer, current, where)
             work += _work(layer, current, after)
@@ -131,6 +133,18 @@ class Stack(nn.Module):
         return ((maps,) if len(self.spatial) else ()), embedding
 
 
+class IdentityConv(nn.Conv2d):
+    """A convolution that `initialize` lets begin as the identity."""
+
+
+class Whitening(nn.Conv2d):
+    """A convolution whose filters are made of the training images (see nn/whiten.py) and stay."""
+
+    def __init__(self, channels: int, width: int, kernel: tuple[int, int]) -> None:
+        super().__init__(channels, width, kernel, bias=False)
+        self.weight.requires_grad_(False)
+
+
 def initialize(module: nn.Module, generator: torch.Generator) -> None:
     """Glorot uniform weights and zero biases, drawn from `generator` alone."""
     for part in module.modules():
@@ -138,6 +152,8 @@ def initialize(module: nn.Module, generator: torch.Generator) -> None:
             nn.init.xavier_uniform_(part.weight, generator=generator)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
+        if isinstance(part, IdentityConv):
+            identity_(part)
 
 
 class _GlobalMean(nn.Module):
@@ -189,10 +205,15 @@ def _parse_layer(text: str) -> Layer:
         if kind in ACTIVATIONS:
             return Layer(text, "activation", activation=kind)
         return Layer(text, kind)
+    if kind == "whiten":
+        size = _whole(text, words, "the side of its filters, as in whiten 2")
+        if words:
+            raise LayerError(f"'{text}': '{words[0]}' means nothing behind {kind}.")
+        return Layer(text, kind, kernel=(size, size))
     if kind not in ("conv", "dense", "max", "avg"):
         raise LayerError(
-            f"'{text}': '{kind}' is not a layer. There are conv, dense, max, avg, batch norm, gap, "
-            f"dropout, unit and the activations {', '.join(ACTIVATIONS)}."
+            f"'{text}': '{kind}' is not a layer. There are conv, dense, max, avg, whiten, "
+            f"batch norm, gap, dropout, unit and the activations {', '.join(ACTIVATIONS)}."
         )
     size = _whole(text, words, "a width, as in conv16" if kind == "conv" else "a size")
     if kind in ("conv", "dense"):
@@ -214,6 +235,8 @@ def _options(layer: Layer, words: list[str]) -> Layer:
             values["stride"] = _whole(layer.text, words, "a number behind 'stride'")
         elif word == "pad" and layer.kind == "conv":
             values["padding"] = _whole(layer.text, words, "a number behind 'pad'")
+        elif word == "identity" and layer.kind == "conv":
+            values["identity"] = True
         elif word in ("same", "valid") and layer.kind != "dense":
             values["padding"] = word
         elif word in ACTIVATIONS and layer.kind in ("conv", "dense"):
@@ -245,8 +268,18 @@ def _build(layer: Layer, shape: Shape, where: str) -> tuple[list[nn.Module], Sha
     activation = [] if layer.activation == "linear" else [ACTIVATIONS[layer.activation]()]
     if layer.kind == "conv":
         pads, out = _window(layer, shape, where)
-        conv = nn.Conv2d(shape[0], layer.width, layer.kernel, layer.stride, _even(pads))
+        kind = IdentityConv if layer.identity else nn.Conv2d
+        if layer.identity and layer.width < shape[0]:
+            raise LayerError(
+                f"{where} cannot begin as the identity: it has {layer.width} filters for "
+                f"{shape[0]} channels. Give at least as many, or leave 'identity' out."
+            )
+        conv = kind(shape[0], layer.width, layer.kernel, layer.stride, _even(pads))
         return [*_uneven(pads, 0.0), conv, *activation], (layer.width, *out)
+    if layer.kind == "whiten":
+        pads, out = _window(layer, shape, where)
+        width = 2 * math.prod(layer.kernel) * shape[0]
+        return [Whitening(shape[0], width, layer.kernel)], (width, *out)
     if layer.kind in ("max", "avg"):
         pads, out = _window(layer, shape, where)
         return [*_pool(layer, pads)], (shape[0], *out)
@@ -265,7 +298,7 @@ def _build(layer: Layer, shape: Shape, where: str) -> tuple[list[nn.Module], Sha
 
 def _work(layer: Layer, before: Shape, after: Shape) -> int:
     """Multiplications of a layer for one image; an operation without any counts like one."""
-    inputs = before[0] if layer.kind in ("conv", "dense") else 1
+    inputs = before[0] if layer.kind in ("conv", "whiten", "dense") else 1
     return math.prod(after) * math.prod(layer.kernel) * inputs
 
 

@@ -8,6 +8,8 @@ from typing import Protocol, cast
 import torch
 from torch import nn
 
+from labelwise.nn.views import predict_views
+
 Outputs = tuple[tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor | None]
 
 
@@ -37,16 +39,19 @@ class Network(nn.Module):
         *,
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
+        views: str = "",
     ) -> None:
         """
         Args:
             body: a `Body`.
             classes: K, or None for a network without a head.
             mean, std: per channel, of pixels in [0, 1]; the body gets (pixels / 255 - mean) / std.
+            views: looks at every image whose logits are averaged in inference; see `predict_views`.
         """
         super().__init__()
         self.register_buffer("mean", torch.tensor(list(mean)).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(list(std)).view(-1, 1, 1))
+        self.views = views
         self.body = body
         self.head = None if classes is None else nn.Linear(cast(Body, body).width, classes)
 
@@ -56,4 +61,11 @@ class Network(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> Outputs:
         maps, embedding = self.body(self.normalized(pixels))
-        return maps, embedding, None if self.head is None else self.head(embedding)
+        if self.head is None:
+            return maps, embedding, None
+        if self.views and not self.training:
+            return maps, embedding, predict_views(self._logits, pixels, self.views)
+        return maps, embedding, self.head(embedding)
+
+    def _logits(self, pixels: torch.Tensor) -> torch.Tensor:
+        return cast(nn.Module, self.head)(self.body(self.normalized(pixels))[1])

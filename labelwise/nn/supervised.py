@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,11 @@ import torch
 from torch import nn
 
 from labelwise.errors import TrainingError
+from labelwise.nn.augment import Augmentation, mixup, parse_augmentation
 from labelwise.nn.network import Network
 
+NONE = parse_augmentation("")
 LARGEST_CONFUSION = 100  # classes; above that a history keeps counts per class only
-
-#: changes a batch: uint8 (N, C, H, W), the images' numbers, the epoch from 0, a CPU generator
-Augment = Callable[[torch.Tensor, torch.Tensor, int, torch.Generator], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Supervised:
         batch: int,
         least_steps: int = 0,
         smoothing: float = 0.0,
-        augment: Augment | None = None,
+        augment: Augmentation = NONE,
     ) -> None:
         """
         Args:
@@ -87,11 +86,14 @@ class Supervised:
     def loss(self, index: torch.Tensor, epoch: int, generator: torch.Generator) -> torch.Tensor:
         """Mean cross-entropy of a batch."""
         pixels, labels = self.examples.pixels[index], self.examples.labels[index]
-        if self.augment is not None:
-            pixels = self.augment(pixels, index, epoch, generator)
+        pixels = self.augment(pixels, index, epoch, generator)
+        target = labels
+        if self.augment.mixup:
+            classes = head_of(self.network).out_features
+            pixels, target = mixup(pixels, labels, classes, self.augment.mixup, generator)
         logits = self.network(pixels)[2]
         losses = nn.functional.cross_entropy(
-            logits, labels, reduction="none", label_smoothing=self.smoothing
+            logits, target, reduction="none", label_smoothing=self.smoothing
         )
         if self.examples.weights is not None:
             losses = losses * self.examples.weights[index]

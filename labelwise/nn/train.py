@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import nn
 
 from labelwise.errors import TrainingError
 from labelwise.nn.checkpoint import Checkpoint
+from labelwise.nn.optim import Average, OptimizerName, RateName, make_optimizer, rate
 
 SMALL_STEP = 1e8  # multiplications of a forward step below which a second thread only costs
 
@@ -45,30 +46,25 @@ class Schedule:
     """How the weights are moved.
 
     Attributes:
-        optimizer: "sgd" (without momentum) or "adam" (epsilon 1e-7), both as Keras has them.
-        lr: learning rate of the first epoch.
-        decay: "constant", or "cosine": down to zero over all epochs.
+        optimizer: see `make_optimizer`.
+        lr: the largest learning rate.
+        decay: how it changes over all epochs; see `rate`.
         epochs: passes over the training images.
         patience: stop after so many epochs without a better validation loss and go back to the
             best epoch; None trains all epochs and keeps the last.
+        momentum, weight_decay: of the optimizer.
+        average: decay of an exponential moving average of the weights per step, which is what is
+            judged and kept; 0 for none.
     """
 
-    optimizer: Literal["sgd", "adam"]
+    optimizer: OptimizerName
     lr: float
-    decay: Literal["constant", "cosine"]
+    decay: RateName
     epochs: int
     patience: int | None
-
-    def make(self, network: nn.Module) -> torch.optim.Optimizer:
-        """The optimizer for a network's parameters."""
-        parameters = [weights for weights in network.parameters() if weights.requires_grad]
-        if self.optimizer == "sgd":
-            return torch.optim.SGD(parameters, lr=self.lr)
-        return torch.optim.Adam(parameters, lr=self.lr, eps=1e-7)
-
-    def rate(self, done: float) -> float:
-        """Learning rate when `done`, a fraction in [0, 1), of all steps lie behind."""
-        return self.lr if self.decay == "constant" else self.lr * (1 + np.cos(np.pi * done)) / 2
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    average: float = 0.0
 
 
 @dataclass
@@ -108,22 +104,31 @@ def train(
     Raises:
         TrainingError: the loss is not a number (names the epoch and the learning rate).
     """
-    optimizer = schedule.make(network)
-    found = checkpoint and checkpoint.restore(network, optimizer, generator)
+    optimizer = make_optimizer(
+        schedule.optimizer, network, schedule.lr, schedule.momentum, schedule.weight_decay
+    )
+    average = Average(network) if schedule.average else None
+    found = checkpoint and checkpoint.restore(network, optimizer, generator, average)
     progress = _Progress(**found) if found else _Progress([], schedule.epochs)
 
     with _threads(1 if work < SMALL_STEP else None):
         for epoch in range(len(progress.history), schedule.epochs):
             if _out_of_patience(progress, schedule):
                 break
-            record = _epoch(network, objective, schedule, optimizer, epoch, generator)
-            progress.history.append(record)
-            if schedule.patience is not None and "validation_loss" in record:
-                _remember(progress, record, network)
+            started = time.perf_counter()
+            record = _epoch(network, objective, schedule, optimizer, average, epoch, generator)
+            with _averaged(average):
+                record |= objective.judge()
+                record["seconds"] = time.perf_counter() - started
+                progress.history.append(record)
+                if schedule.patience is not None and "validation_loss" in record:
+                    _remember(progress, record, network)
             if advance is not None:
                 advance(epoch + 1, schedule.epochs, record)
             if checkpoint is not None and epoch + 1 < schedule.epochs:
-                checkpoint.keep(vars(progress), network, optimizer, generator)
+                checkpoint.keep(vars(progress), network, optimizer, generator, average)
+    if average is not None:
+        average.pull()
     if progress.best_weights is not None:
         network.load_state_dict(progress.best_weights)
     network.eval()
@@ -135,31 +140,32 @@ def _epoch(
     objective: Objective[B],
     schedule: Schedule,
     optimizer: torch.optim.Optimizer,
+    average: Average | None,
     epoch: int,
     generator: torch.Generator,
 ) -> dict[str, Any]:
-    """One pass; its record."""
-    started = time.perf_counter()
+    """One pass; its record, but for what is judged after it."""
     network.train()
     steps = objective.batches(epoch, generator)
-    rate = schedule.lr
+    now = schedule.lr
     for step, batch in enumerate(steps):
-        rate = schedule.rate((epoch + step / len(steps)) / schedule.epochs)
+        now = rate(schedule.decay, schedule.lr, (epoch + step / len(steps)) / schedule.epochs)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = now
         loss = objective.loss(batch, epoch, generator)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimizer.step()
-    record = {"epoch": epoch + 1, "lr": rate, **objective.record()}
+        if average is not None:
+            average.update(schedule.average)
+    record = {"epoch": epoch + 1, "lr": now, **objective.record()}
     finite = all(bool(weights.isfinite().all()) for weights in network.parameters())
     if not finite or not np.isfinite(record["train_loss"]):
         raise TrainingError(
-            f"The loss is not a number in epoch {epoch + 1} at learning rate {rate:g}. "
+            f"The loss is not a number in epoch {epoch + 1} at learning rate {now:g}. "
             "Use a smaller learning rate (--set NAME.lr=...)."
         )
-    record |= objective.judge()
-    return {**record, "seconds": time.perf_counter() - started}
+    return record
 
 
 def _remember(progress: _Progress, record: dict[str, Any], network: nn.Module) -> None:
@@ -173,6 +179,19 @@ def _out_of_patience(progress: _Progress, schedule: Schedule) -> bool:
     if schedule.patience is None or progress.best_weights is None:
         return False
     return len(progress.history) - progress.best_epoch >= schedule.patience
+
+
+@contextmanager
+def _averaged(average: Average | None) -> Iterator[None]:
+    """The network has the averaged weights inside."""
+    if average is None:
+        yield
+        return
+    average.swap()
+    try:
+        yield
+    finally:
+        average.swap()
 
 
 @contextmanager

@@ -13,11 +13,16 @@ import numpy as np
 
 from labelwise.data.dataset import Images
 from labelwise.model import Model
+from labelwise.recipe.ranges import Parts, Range
 
 
-def option(default: Any, help: str) -> Any:
-    """A hyperparameter with its meaning; `labelwise recipes NAME` shows both."""
-    return field(default=default, metadata={"help": help})
+def option(default: Any, help: str, search: Range | Parts | None = None) -> Any:
+    """A hyperparameter with its meaning, which `labelwise recipes NAME` shows.
+
+    Args:
+        search: where `labelwise tune` looks for a value unless told otherwise; None: it does not.
+    """
+    return field(default=default, metadata={"help": help, "search": search})
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,10 @@ def _nothing(done: float, note: str) -> None:
     return
 
 
+def _unseen(record: Mapping[str, Any]) -> None:
+    return
+
+
 @dataclass(frozen=True)
 class Context:
     """Where and how to compute; never changes what is learned, but for the seed.
@@ -57,11 +66,13 @@ class Context:
         seed: of everything random.
         device: torch device.
         advance: told the fraction of the fit that is done, in [0, 1], and what is going on.
+        observe: shown the record of every epoch when it ends; may raise to give the fit up.
     """
 
     seed: int = 0
     device: str = "cpu"
     advance: Callable[[float, str], None] = _nothing
+    observe: Callable[[Mapping[str, Any]], None] = _unseen
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from labelwise.nn.layers import parse_layers
 from labelwise.recipe.base import option
+from labelwise.recipe.ranges import Integers, Parts, Range, choices
 from labelwise.recipe.scratch import FromScratch, course
 
 _SMALL = [f"conv{w} 3x3 stride 2 same, batch norm 0.9, relu" for w in (16, 32, 64, 128)]
@@ -46,6 +48,28 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+_PARTS: dict[str, Range] = {
+    "depth": Integers(2, 5),
+    "width": choices(8, 16, 32, 64),
+    "growth": choices(1, 2),
+    "kernel": choices(3, 5),
+    "shrink": choices("stride", "max", "avg"),
+    "norm": choices("yes", "no"),
+}
+
+
+def _layers(part: Mapping[str, str]) -> str:
+    """Convolutions that halve the maps, each `growth` times wider than the one before, and gap."""
+    kernel, shrink = part["kernel"], part["shrink"]
+    words = [f"{kernel}x{kernel}", *(["stride 2"] if shrink == "stride" else []), "same"]
+    norm = ["batch norm 0.9", "relu"] if part["norm"] == "yes" else ["relu"]
+    pool = [] if shrink == "stride" else [f"{shrink} 2"]
+    layers = []
+    for depth in range(int(part["depth"])):
+        width = int(part["width"]) * int(part["growth"]) ** depth
+        layers += [" ".join([f"conv{width}", *words]), *norm, *pool]
+    return ", ".join([*layers, "gap"])
+
 
 @dataclass(frozen=True)
 class Cnn(FromScratch):
@@ -57,7 +81,9 @@ class Cnn(FromScratch):
     presets: ClassVar = PRESETS
     largest_side: ClassVar[int] = 64
 
-    layers: str | None = option(None, 'such as "conv16 3x3 relu, max 2, dense 32 relu"')
+    layers: str | None = option(
+        None, 'such as "conv16 3x3 relu, max 2, dense 32 relu"', search=Parts(_PARTS, _layers)
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ import numpy as np
 from labelwise.data.dataset import Images
 from labelwise.errors import OptionError
 from labelwise.recipe.base import option
+from labelwise.recipe.ranges import Integers, Parts, Range, choices
 from labelwise.recipe.scratch import FromScratch, course
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -28,6 +30,18 @@ PRESETS: dict[str, dict[str, Any]] = {
     "first-mlp-color": {"hidden": (32, 16), **course("sgd", 0.01, 128, 20)},
 }
 
+_PARTS: dict[str, Range] = {
+    "depth": Integers(1, 3),
+    "width": choices(16, 32, 64, 128, 256, 512),
+    "taper": choices(1, 2, 4),
+}
+
+
+def _hidden(part: Mapping[str, str]) -> str:
+    """Hidden layers of a first width, each `taper` times narrower than the one before."""
+    depth, width, taper = (int(part[name]) for name in ("depth", "width", "taper"))
+    return "-".join(str(max(1, width // taper**layer)) for layer in range(depth))
+
 
 @dataclass(frozen=True)
 class Mlp(FromScratch):
@@ -39,7 +53,9 @@ class Mlp(FromScratch):
     presets: ClassVar = PRESETS
     largest_side: ClassVar[int] = 32
 
-    hidden: tuple[int, ...] | None = option(None, "units of the hidden layers, as in 256-64")
+    hidden: tuple[int, ...] | None = option(
+        None, "units of the hidden layers, as in 256-64", search=Parts(_PARTS, _hidden)
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

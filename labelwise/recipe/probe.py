@@ -27,6 +27,7 @@ from labelwise.model import Model, build
 from labelwise.nn.logistic import Heads, LogisticSolver
 from labelwise.nn.supervised import confusion_columns
 from labelwise.recipe.base import Context, Cost, Fitted, Recipe, Task, option
+from labelwise.recipe.ranges import Reals, choices
 from labelwise.transfer import find_backbone
 
 STRENGTHS = tuple(float(f"{value:.3g}") for value in np.logspace(-3, 1, 8))
@@ -56,10 +57,18 @@ class Probe(Recipe):
     backbone: str = option(
         "efficientnet-lite0", "pretrained network (see labelwise doctor), or a saved model's folder"
     )
-    image_size: int | None = option(None, "pixels a side; left open: the backbone's own")
+    image_size: int | None = option(
+        None, "pixels a side; left open: the backbone's own", search=choices(96, 128, 176, 224)
+    )
     color: Color | None = option(None, "rgb or gray; left open: the backbone's own")
-    resize: Resize | None = option(None, "crop, squash or pad; left open: the backbone's own")
-    strength: float | None = option(None, "of the L2 penalty; left open: cross-validated")
+    resize: Resize | None = option(
+        None,
+        "crop, squash or pad; left open: the backbone's own",
+        search=choices("crop", "squash", "pad"),
+    )
+    strength: float | None = option(
+        None, "of the L2 penalty; left open: cross-validated", search=Reals(1e-3, 10)
+    )
 
     def __post_init__(self) -> None:
         if self.strength is not None and not 0 < self.strength < float("inf"):

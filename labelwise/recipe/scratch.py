@@ -18,16 +18,32 @@ from labelwise.data.preprocess import Color, Preprocessing, Resize
 from labelwise.errors import OptionError
 from labelwise.features import stored_pixels
 from labelwise.model import Model, build
+from labelwise.nn.augment import parse_augmentation
 from labelwise.nn.checkpoint import Checkpoint
-from labelwise.nn.layers import Stack, initialize
+from labelwise.nn.layers import Stack, Whitening, initialize
 from labelwise.nn.network import Network
+from labelwise.nn.optim import OptimizerName, RateName
 from labelwise.nn.supervised import Examples, Supervised, passes
 from labelwise.nn.train import Schedule, train
+from labelwise.nn.views import parse_views
+from labelwise.nn.whiten import whitening_filters
 from labelwise.recipe.base import Context, Cost, Fitted, Recipe, Task, option
+from labelwise.recipe.ranges import Reals, choices
 
 Scale = Literal["unit", "standard"]
 
 MOST_EPOCHS = 30  # planned for where the number was left open
+WHITENED = 2048  # images that whitening filters are made of
+# What a preset does not say.
+PLAIN: Mapping[str, Any] = {
+    "momentum": 0.0,
+    "weight_decay": 0.0,
+    "average": 0.0,
+    "augment": "",
+    "smoothing": 0.0,
+    "views": "",
+}
+BELOW_ONE = ("momentum", "average", "smoothing")  # fields that must stay below 1
 POSITIVE = ("lr", "batch", "epochs")  # fields that must not be 0
 
 
@@ -56,10 +72,16 @@ class FromScratch(Recipe):
     largest_side: ClassVar[int]  # pixels a side unless image_size says otherwise
 
     preset: str = option("small", "where the other fields' values come from")
-    optimizer: Literal["sgd", "adam"] | None = option(None, "sgd (no momentum) or adam")
-    lr: float | None = option(None, "learning rate")
-    decay: Literal["constant", "cosine"] | None = option(None, "of the learning rate")
-    batch: int | None = option(None, "images per step")
+    optimizer: OptimizerName | None = option(None, "sgd, nesterov, adam, adamw or muon")
+    lr: float | None = option(None, "learning rate, at its largest", search=Reals(1e-4, 3e-2))
+    decay: RateName | None = option(None, "of the rate: constant, linear, cosine or one-cycle")
+    momentum: float | None = option(None, "of sgd, nesterov and muon")
+    weight_decay: float | None = option(None, "of filters and matrices")
+    average: float | None = option(None, "decay of a moving average of the weights; 0: none")
+    augment: str | None = option(None, 'of the training images, such as "flip, crop 4"')
+    smoothing: float | None = option(None, "of the labels, from 0 to below 1")
+    views: str | None = option(None, 'averaged in inference, such as "mirror, shift 1"')
+    batch: int | None = option(None, "images per step", search=choices(16, 32, 64, 128))
     epochs: int | None = option(None, "passes over the images; left open: as the time allows")
     patience: int | None = option(None, "epochs without progress before stopping; 0: never stop")
     least_steps: int | None = option(None, "of an epoch; few images are passed over several times")
@@ -77,7 +99,7 @@ class FromScratch(Recipe):
                 f"{self.name}(preset={self.preset}): there is no such preset. "
                 f"Choose from {', '.join(self.presets)}."
             )
-        for name, value in self.presets[self.preset].items():
+        for name, value in {**PLAIN, **self.presets[self.preset]}.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         for item in fields(self):
@@ -86,6 +108,12 @@ class FromScratch(Recipe):
                 continue
             if not 0 <= value < math.inf or (value == 0 and item.name in POSITIVE):
                 raise OptionError(f"{self.name}({item.name}={value}): must be positive.")
+            if item.name in BELOW_ONE and value >= 1:
+                raise OptionError(f"{self.name}({item.name}={value}): must be below 1.")
+        if self.optimizer == "nesterov" and not self.momentum:
+            raise OptionError(f"{self.name}(optimizer=nesterov): needs a momentum, such as 0.9.")
+        parse_augmentation(self.augment or "")
+        parse_views(self.views or "")
         if self.image_size is not None and not 4 <= self.image_size <= 2048:
             raise OptionError(f"{self.name}(image_size={self.image_size}): must be from 4 to 2048.")
 
@@ -104,13 +132,21 @@ class FromScratch(Recipe):
         if task.validation is not None:
             validation = _examples(*task.validation, preprocessing, context)
         mean, std = _statistics(examples.pixels, self.scale)
-        architecture = {"kind": "layers", "layers": self.body, "mean": mean, "std": std}
+        architecture = {
+            "kind": "layers",
+            "layers": self.body,
+            "views": self.views or "",
+            "mean": mean,
+            "std": std,
+        }
         generator = torch.Generator().manual_seed(context.seed)
         network = _network(architecture, len(task.class_names), preprocessing, context.device)
         initialize(network, generator)
+        _whiten(network, examples.pixels)
 
         def advance(done: int, planned: int, record: Mapping[str, Any]) -> None:
             context.advance(done / planned, f"epoch {done} of {planned}")
+            context.observe(record)
 
         # Dropout draws from torch's own generator, which must not depend on what ran before.
         with torch.random.fork_rng(devices=[]):
@@ -199,6 +235,9 @@ class FromScratch(Recipe):
             decay=self.decay,
             epochs=self.epochs or MOST_EPOCHS,
             patience=self.patience or None,
+            momentum=self.momentum or 0.0,
+            weight_decay=self.weight_decay or 0.0,
+            average=self.average or 0.0,
         )
 
     def _objective(
@@ -210,11 +249,22 @@ class FromScratch(Recipe):
             validation,
             batch=self.batch or 1,
             least_steps=self.least_steps or 0,
+            smoothing=self.smoothing or 0.0,
+            augment=parse_augmentation(self.augment or ""),
         )
 
     def _work(self, network: Network) -> float:
         """Multiplications of a forward step."""
         return cast(Stack, network.body).work * (self.batch or 1)
+
+
+def _whiten(network: Network, pixels: torch.Tensor) -> None:
+    """Make the filters of a first whitening layer from the training images."""
+    first = next(cast(Stack, network.body).spatial.children(), None)
+    if isinstance(first, Whitening) and len(pixels):
+        sample = network.normalized(pixels[:WHITENED])
+        with torch.no_grad():
+            first.weight.copy_(whitening_filters(sample, first.kernel_size[0]))
 
 
 def _network(

@@ -84,6 +84,51 @@ def parse_variants(
     return tuple(variants)
 
 
+def given_fields(variant: str | Recipe) -> frozenset[str]:
+    """Fields that one variant gives: those of its text, or of a recipe those not at their default.
+
+    Raises:
+        OptionError: the text cannot be read, or names several variants.
+    """
+    if isinstance(variant, Recipe):
+        return frozenset(_changed(variant))
+    found = _Reader(variant).variants()
+    if len(found) != 1:
+        raise OptionError(f"{variant!r}: give one recipe, as cnn(epochs=5).")
+    return frozenset(found[0][1].fields)
+
+
+def variant_text(variant: Variant) -> str:
+    """The text that `parse_variants` reads a variant from; fields at their default are left out."""
+    recipe = variant.recipe
+    fields = ", ".join(f"{name}={_text(value)}" for name, value in _changed(recipe).items())
+    call = f"{recipe.name}({fields})" if fields else recipe.name
+    return call if variant.name == recipe.name else f"{variant.name}={call}"
+
+
+def _changed(recipe: Recipe) -> dict[str, Any]:
+    """Fields of a recipe that are not what its preset, if it has any, makes of them."""
+    preset = {"preset": recipe.preset} if hasattr(recipe, "preset") else {}
+    usual = type(recipe)(**preset)
+    changed = {name: getattr(recipe, name) for name in _fields(type(recipe))}
+    changed = {name: v for name, v in changed.items() if v != getattr(usual, name)}
+    if preset and recipe.preset != type(recipe)().preset:  # type: ignore[attr-defined]
+        changed = {**preset, **changed}
+    return changed
+
+
+def _text(value: Any) -> str:
+    """A field's value as a variant has it; in quotes where it would not be one word."""
+    if isinstance(value, Recipe):
+        return variant_text(Variant(value.name, value))
+    if isinstance(value, tuple):
+        return "-".join(map(str, value))
+    text = "none" if value is None else str(value)
+    if re.fullmatch(r"""[^\s(),='"]+""", text) and text not in RECIPES:
+        return text
+    return f"'{text}'" if '"' in text else f'"{text}"'
+
+
 def make_recipe(call: Call, defaults: Mapping[str, Any]) -> Recipe:
     """The recipe of a call; fields it does not give come from `defaults` where it has them.
 
