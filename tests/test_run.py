@@ -331,6 +331,7 @@ def whole(source, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow  # in real processes; tests/test_kills.py has many more moments, forked
 @pytest.mark.parametrize("after", [1, 9])
 def test_a_run_killed_at_any_moment_ends_as_one_that_was_not(after, source, whole, tmp_path):
     killed = tmp_path / "killed"
