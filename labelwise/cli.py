@@ -196,9 +196,10 @@ def check(data: Data, target: Target = None, json_: Json = False) -> None:
     Example: labelwise check photos
     """
     from labelwise.checks import check as look
+    from labelwise.progress import scanning
 
     with _progress(json_) as progress:
-        found = look(data, target=target, progress=_scanned(progress))
+        found = look(data, target=target, progress=scanning(progress))
     if json_:
         _print_json(found.to_json())
     else:
@@ -368,9 +369,10 @@ def embed(
     labelwise embed efficientnet-lite0 photos --out embeddings.parquet
     """
     from labelwise.embedding import write_embeddings
+    from labelwise.progress import scanning
 
     with _progress(quiet) as progress:
-        count = write_embeddings(out, model, data, target=target, progress=_scanned(progress))
+        count = write_embeddings(out, model, data, target=target, progress=scanning(progress))
     print(f"{count} images: {out}", file=sys.stderr)
 
 
@@ -488,10 +490,6 @@ def _progress(quiet: bool) -> Any:
     from labelwise.progress import make_progress
 
     return closing(make_progress(quiet))
-
-
-def _scanned(progress: Any) -> Any:
-    return lambda done, total, what: progress.advance(done / max(total, 1), f"{what} {done}")
 
 
 def _with_config(given: dict[str, Any], config: Path | None) -> dict[str, Any]:

@@ -402,9 +402,7 @@ def _variants(folder: Path, settings: Settings, made: Sequence[Recipe]) -> tuple
     variants = parse_variants(
         asked or list(RECIPES),
         settings=settings.set,
-        defaults={
-            name: getattr(settings, name) for name in ("backbone", "image_size", "color", "resize")
-        },
+        defaults=settings.recipe_fields,
     )
     if not (folder / RUN_FILE).exists():
         return variants

@@ -86,6 +86,12 @@ class CommonSettings(pydantic.BaseModel):
         return parse_labels(self.labels)
 
     @property
+    def recipe_fields(self) -> dict[str, Any]:
+        """The given options that are fields of recipes, for those that do not say their own."""
+        names = ("backbone", "image_size", "color", "resize")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    @property
     def budget_seconds(self) -> float:
         """The time budget in seconds."""
         return seconds(self.budget)

@@ -117,8 +117,7 @@ def tune(
 
 def _search(recipe: str | Recipe, settings: TuneSettings) -> tuple[Base, Space]:
     """What the search begins with, and what it varies."""
-    names = ("backbone", "image_size", "color", "resize")
-    defaults = {name: v for name in names if (v := getattr(settings, name)) is not None}
+    defaults = settings.recipe_fields
     base = Base(recipe, settings.set, defaults)
     given = given_fields(recipe) | {text.partition("=")[0].strip() for text in settings.set}
     return base, make_space(base, given | set(defaults), settings.search)
