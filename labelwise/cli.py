@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import json
 import os
@@ -22,6 +21,7 @@ from typer.exceptions import TyperException
 
 from labelwise import __version__
 from labelwise.errors import LabelwiseError
+from labelwise.machine import keep_memory
 from labelwise.plain import message_line
 
 TERMINATED = 128 + signal.SIGTERM
@@ -422,7 +422,7 @@ def doctor(
 def main() -> None:
     """Entry point: a message instead of a traceback, and the exit status of design section 8."""
     _fix_output()
-    _keep_memory()
+    keep_memory()
     _end_orderly()
     try:
         sys.exit(app(standalone_mode=False))
@@ -457,22 +457,6 @@ def _fix_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _keep_memory() -> None:
-    """Tell glibc to keep large freed blocks instead of returning them to the system.
-
-    torch allocates every activation anew, and half its time on a CPU would go into page faults.
-    Only in our own process: a library must not change its host's allocator.
-    """
-    if sys.platform != "linux":
-        return
-    import ctypes
-
-    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(-4, 0)  # M_MMAP_MAX
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def _end_orderly() -> None:

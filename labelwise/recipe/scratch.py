@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from statistics import median
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast, get_args
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from labelwise.recipe.base import Context, Cost, Fitted, Recipe, Task, option
 from labelwise.recipe.ranges import Reals, choices
 
 Scale = Literal["unit", "standard"]
+Mirror = Literal["no", "yes", "color"]
 
 MOST_EPOCHS = 30  # planned for where the number was left open
 WHITENED = 2048  # images that whitening filters are made of
@@ -42,6 +43,7 @@ PLAIN: Mapping[str, Any] = {
     "augment": "",
     "smoothing": 0.0,
     "views": "",
+    "mirror": "no",
 }
 BELOW_ONE = ("momentum", "average", "smoothing")  # fields that must stay below 1
 POSITIVE = ("lr", "batch", "epochs")  # fields that must not be 0
@@ -81,6 +83,9 @@ class FromScratch(Recipe):
     augment: str | None = option(None, 'of the training images, such as "flip, crop 4"')
     smoothing: float | None = option(None, "of the labels, from 0 to below 1")
     views: str | None = option(None, 'averaged in inference, such as "mirror, shift 1"')
+    mirror: Mirror | None = option(
+        None, "images also mirrored, in every other epoch and in inference: yes, no, or color only"
+    )
     batch: int | None = option(None, "images per step", search=choices(16, 32, 64, 128))
     epochs: int | None = option(None, "passes over the images; left open: as the time allows")
     patience: int | None = option(None, "epochs without progress before stopping; 0: never stop")
@@ -112,8 +117,10 @@ class FromScratch(Recipe):
                 raise OptionError(f"{self.name}({item.name}={value}): must be below 1.")
         if self.optimizer == "nesterov" and not self.momentum:
             raise OptionError(f"{self.name}(optimizer=nesterov): needs a momentum, such as 0.9.")
-        parse_augmentation(self.augment or "")
-        parse_views(self.views or "")
+        for color in get_args(Color):
+            augment, views = self._looks(color)
+            parse_augmentation(augment)
+            parse_views(views)
         if self.image_size is not None and not 4 <= self.image_size <= 2048:
             raise OptionError(f"{self.name}(image_size={self.image_size}): must be from 4 to 2048.")
 
@@ -135,7 +142,7 @@ class FromScratch(Recipe):
         architecture = {
             "kind": "layers",
             "layers": self.body,
-            "views": self.views or "",
+            "views": self._looks(preprocessing.color)[1],
             "mean": mean,
             "std": std,
         }
@@ -153,7 +160,7 @@ class FromScratch(Recipe):
             torch.manual_seed(context.seed)
             history, best = train(
                 network,
-                self._objective(network, examples, validation),
+                self._objective(network, examples, validation, preprocessing.color),
                 self._schedule,
                 generator=generator,
                 advance=advance,
@@ -240,8 +247,15 @@ class FromScratch(Recipe):
             average=self.average or 0.0,
         )
 
+    def _looks(self, color: Color) -> tuple[str, str]:
+        """Augmentation and views for images of this color, as text; mirroring is part of both."""
+        mirrored = self.mirror == "yes" or (self.mirror == "color" and color == "rgb")
+        parts = (("alternate", self.augment), ("mirror", self.views))
+        augment, views = (", ".join(filter(None, part[not mirrored :])) for part in parts)
+        return augment, views
+
     def _objective(
-        self, network: Network, examples: Examples, validation: Examples | None
+        self, network: Network, examples: Examples, validation: Examples | None, color: Color
     ) -> Supervised:
         return Supervised(
             network,
@@ -250,7 +264,7 @@ class FromScratch(Recipe):
             batch=self.batch or 1,
             least_steps=self.least_steps or 0,
             smoothing=self.smoothing or 0.0,
-            augment=parse_augmentation(self.augment or ""),
+            augment=parse_augmentation(self._looks(color)[0]),
         )
 
     def _work(self, network: Network) -> float:

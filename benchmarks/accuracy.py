@@ -1,0 +1,65 @@
+"""How accurate a recipe gets in how many seconds: seeds, spread, and the test part opened once each.
+
+    python benchmarks/accuracy.py DATA 'cnn(preset=fast, epochs=8)' --seeds 3
+    python benchmarks/accuracy.py DATA 'cnn(preset=fast, epochs=8)' --seeds 1 --held-out 5000
+
+Fits the recipe to all labeled images of the training part, as the final fit of a run does, and
+judges it on the test part. With --held-out N the test part stays closed: N images of the training
+part are kept from learning and judge instead; choices are made on these. Images are decoded
+beforehand; seconds are those of the fit, from pixels in memory to a model. Prints a line per seed
+and, last, mean, spread and versions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from statistics import mean, stdev
+
+import numpy as np
+import torch
+
+from labelwise.data.load import load
+from labelwise.features import stored_pixels
+from labelwise.machine import keep_memory
+from labelwise.recipe.base import Context, Task
+from labelwise.recipe.variants import parse_variants
+
+
+def main() -> None:
+    """Print accuracy and seconds of every seed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data")
+    parser.add_argument("recipe")
+    parser.add_argument("--target")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--held-out", type=int, default=0)
+    options = parser.parse_args()
+    keep_memory()
+    recipe = parse_variants(options.recipe)[0].recipe
+    data = load(options.data, target=options.target)
+    part = data.table["split"].fillna("").to_numpy()
+    labeled = data.usable[data.labels[data.usable] >= 0]
+    learn, judge = labeled[part[labeled] != "test"], labeled[part[labeled] == "test"]
+    if options.held_out:
+        order = np.random.default_rng(0).permutation(learn)
+        learn, judge = np.sort(order[options.held_out :]), order[: options.held_out]
+    print(f"{data.name}: learns from {len(learn)} images, judged on {len(judge)}", flush=True)
+    task = Task(data.images(learn), data.labels[learn], data.class_names)
+    rows = []
+    for seed in range(options.seeds):
+        fitted = recipe.fit(task, Context(seed=seed))
+        right = fitted.model.logits(data.images(judge)).argmax(1) == data.labels[judge]
+        rows.append((float(right.mean()), fitted.seconds))
+        print(f"seed {seed}: {100 * rows[-1][0]:.2f} % in {rows[-1][1]:.1f} s", flush=True)
+    accuracies, seconds = zip(*rows, strict=True)
+    spread = f" ± {100 * stdev(accuracies):.2f}" if len(rows) > 1 else ""
+    print(f"{100 * mean(accuracies):.2f}{spread} % in {mean(seconds):.1f} s (most {max(seconds):.1f})")
+    versions = {"python": platform.python_version(), "torch": torch.__version__}
+    print(json.dumps({"recipe": recipe.configuration, "cores": os.cpu_count(), **versions}))
+
+
+if __name__ == "__main__":
+    main()
