@@ -56,7 +56,9 @@ def main() -> None:
         print(f"seed {seed}: {100 * rows[-1][0]:.2f} % in {rows[-1][1]:.1f} s", flush=True)
     accuracies, seconds = zip(*rows, strict=True)
     spread = f" ± {100 * stdev(accuracies):.2f}" if len(rows) > 1 else ""
-    print(f"{100 * mean(accuracies):.2f}{spread} % in {mean(seconds):.1f} s (most {max(seconds):.1f})")
+    print(
+        f"{100 * mean(accuracies):.2f}{spread} % in {mean(seconds):.1f} s (most {max(seconds):.1f})"
+    )
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     print(json.dumps({"recipe": recipe.configuration, "cores": os.cpu_count(), **versions}))
 

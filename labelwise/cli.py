@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,8 @@ from labelwise.errors import LabelwiseError
 from labelwise.machine import keep_memory
 from labelwise.plain import message_line
 
+# What a budget counts from: the start of the process, which has only computed until here.
+BEGAN = time.perf_counter() - time.process_time()
 TERMINATED = 128 + signal.SIGTERM
 ENDED = {130: "interrupted", TERMINATED: "terminated"}  # 130 is what typer makes of Ctrl-C
 
@@ -231,7 +234,9 @@ def compare(
     """
     from labelwise.run import compare as run_compare
 
-    return run_compare(data, out=out, recipes=recipes, save_models=save_models, **options)
+    return run_compare(
+        data, out=out, recipes=recipes, save_models=save_models, began=BEGAN, **options
+    )
 
 
 @_run_command
@@ -250,7 +255,7 @@ def train(
     """
     from labelwise.run import train as run_train
 
-    return run_train(data, recipe=recipe, out=out, **options)
+    return run_train(data, recipe=recipe, out=out, began=BEGAN, **options)
 
 
 def _show_tuning(tuning: Any, as_json: bool) -> None:

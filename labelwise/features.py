@@ -34,13 +34,6 @@ def stored_pixels(
 ) -> torch.Tensor:
     """Pixels at a model's input size; uint8 (N, C, H, W)."""
     import torch
-    import torchvision
-
-    key = {
-        "what": "pixels",
-        "preprocessing": vars(preprocessing),
-        "resize": f"torchvision {torchvision.__version__}",
-    }
 
     def compute(positions: np.ndarray) -> Iterator[np.ndarray]:
         for pixels in prepared(images.subset(positions), preprocessing):
@@ -48,8 +41,19 @@ def stored_pixels(
             if advance is not None:
                 advance(len(pixels), len(positions))
 
-    store = Store.open(key, preprocessing.shape, "uint8")
-    return torch.from_numpy(store.rows(images.contents, compute))
+    return torch.from_numpy(pixel_store(preprocessing).rows(images.contents, compute))
+
+
+def pixel_store(preprocessing: Preprocessing) -> Store:
+    """Where pixels at one input size are kept."""
+    import torchvision
+
+    key = {
+        "what": "pixels",
+        "preprocessing": vars(preprocessing),
+        "resize": f"torchvision {torchvision.__version__}",
+    }
+    return Store.open(key, preprocessing.shape, "uint8")
 
 
 def embeddings(

@@ -1,26 +1,26 @@
-"""Plan: what will run and for how long, from a short measurement, to fit the time budget.
+"""Plan: what will run, how large and for how long, from a short measurement, to fit the budget.
 
 A plan is made once, stored in run.json and used again on --resume, so that a run that was killed
-trains exactly as one that was not.
+trains exactly as one that was not. It is a plan, not a deadline: nothing looks at the clock later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from labelwise.candidate import Candidate, highest
 from labelwise.data.dataset import Dataset
-from labelwise.data.split import FINAL, Protocol, Split
+from labelwise.data.split import Protocol, Split
 from labelwise.errors import LabelwiseError
+from labelwise.estimate import judging_seconds, largest, seconds_after, workload
 from labelwise.progress import clock
-from labelwise.recipe.base import Context, Cost, Task
+from labelwise.recipe.base import Context, Task
 from labelwise.recipe.variants import Variant
-
-FEWEST_EPOCHS = 3
-USABLE = 0.8  # of the budget; the rest is for predicting, measuring and the report
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,27 @@ class Plan:
     """What runs.
 
     Attributes:
-        epochs: variant -> epochs, for those whose recipe left them open.
+        fields: variant -> the fields of its recipe that were left open, with their planned values.
+        sentences: variant -> what was planned, and why.
         seconds: variant -> estimated seconds of all its fits.
+        before: seconds that the run had taken when it was planned.
+        after: estimated seconds from the last fit to the end.
         left_out: variants that do not run.
         warnings: sentences for the user.
     """
 
-    epochs: Mapping[str, int]
+    fields: Mapping[str, Mapping[str, Any]]
+    sentences: Mapping[str, str]
     seconds: Mapping[str, float]
+    before: float
+    after: float
     left_out: tuple[LeftOut, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def total(self) -> float:
+        """Estimated seconds of the whole run, from its very start."""
+        return self.before + sum(self.seconds.values()) + self.after
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in run.json."""
@@ -55,15 +66,14 @@ class Plan:
     def from_json(values: Mapping[str, Any]) -> Plan:
         """The plan of a run.json."""
         left_out = tuple(LeftOut(**item) for item in values["left_out"])
-        return Plan(values["epochs"], values["seconds"], left_out, tuple(values["warnings"]))
+        known = {field.name: values[field.name] for field in dataclasses.fields(Plan)}
+        return Plan(**{**known, "left_out": left_out, "warnings": tuple(values["warnings"])})
 
     def apply(self, variants: Sequence[Variant]) -> tuple[Variant, ...]:
-        """The variants that run, with their epochs fixed."""
+        """The variants that run, with their open fields filled in."""
         out = {item.variant for item in self.left_out}
         return tuple(
-            Variant(variant.name, variant.recipe.planned(self.epochs[variant.name]))
-            if variant.name in self.epochs
-            else variant
+            Variant(variant.name, dataclasses.replace(variant.recipe, **self.fields[variant.name]))
             for variant in variants
             if variant.name not in out
         )
@@ -77,6 +87,7 @@ def make_plan(
     asked_for: bool,
     finals: bool,
     budget_seconds: float,
+    elapsed: Callable[[], float],
     context: Context,
 ) -> Plan:
     """Measure every variant briefly and fit them into the budget.
@@ -85,85 +96,80 @@ def make_plan(
         asked_for: the user named the variants. Then none is left out: a problem is raised, and a
             variant that takes too long runs with a warning.
         finals: every variant gets a final fit (there is a test part, or all models are kept).
+        elapsed: seconds of the budget that are spent by now.
 
     Raises:
         LabelwiseError: a variant that was asked for cannot run on this data or machine.
     """
-    splits = [split for split in protocol.splits if finals or split.fold != FINAL]
-    largest = max(splits, key=lambda split: _learned(split) + len(split.validation))
-    task = task_of(dataset, largest)
-    costs: dict[str, Cost] = {}
-    left_out = []
+    task = task_of(dataset, largest(protocol.splits))
+    candidates, left_out = _measured(variants, task, context, asked_for)
+    per_image = judging_seconds(len(dataset.class_names)) if candidates else 0.0
+    while True:
+        load = workload(dataset, protocol, variants=len(candidates), finals=finals)
+        after = seconds_after(load, len(candidates), per_image)
+        room = budget_seconds - elapsed() - after
+        least = {name: candidate.least(load) for name, candidate in candidates.items()}
+        if asked_for or len(candidates) < 2 or sum(least.values()) <= room:
+            break
+        slowest = max(least, key=lambda name: least[name])
+        reason = f"would take about {clock(least[slowest])}, too much for the time budget"
+        left_out.append(LeftOut(slowest, reason))
+        del candidates[slowest]
+    each = _shares(
+        room, [(candidate.least(load), candidate.most(load)) for candidate in candidates.values()]
+    )
+    plans = {
+        name: candidate.planned(load, seconds)
+        for (name, candidate), seconds in zip(candidates.items(), each, strict=True)
+    }
+    plan = Plan(
+        fields={name: planned.fields for name, planned in plans.items()},
+        sentences={name: planned.sentence for name, planned in plans.items()},
+        seconds={name: planned.seconds for name, planned in plans.items()},
+        before=elapsed(),
+        after=after,
+        left_out=tuple(left_out),
+        warnings=(),
+    )
+    if not candidates or sum(plan.seconds.values()) <= room:
+        return plan
+    warning = (
+        f"The run will take about {clock(plan.total)}, more than the budget of "
+        f"{clock(budget_seconds)}: it is the least that these variants need."
+    )
+    return dataclasses.replace(plan, warnings=(warning,))
+
+
+def _measured(
+    variants: Sequence[Variant], task: Task, context: Context, asked_for: bool
+) -> tuple[dict[str, Candidate], list[LeftOut]]:
+    """The candidates of the variants that can run, and the others."""
+    candidates, left_out = {}, []
     for variant in variants:
         problem = None if asked_for else variant.recipe.unsuited(task.images)
         if problem is None:
             try:
-                costs[variant.name] = variant.recipe.cost(task, context)
+                candidates[variant.name] = Candidate(variant.recipe, task, context)
                 continue
             except LabelwiseError as error:
                 if asked_for:
                     raise
                 problem = str(error)
         left_out.append(LeftOut(variant.name, problem))
-
-    share = sum(map(_learned, splits)) / max(_learned(largest), 1)
-    count = len(splits)
-    # Few labels and one held-out part leave most of a large data set unread.
-    roles = [rows for s in splits for rows in (s.train, s.validation, s.held_out)]
-    read = len(np.unique(np.concatenate([*roles, protocol.test])))
-    labeled = int((dataset.labels[dataset.usable] >= 0).sum())
-    read_share = read / labeled if labeled else 1.0
-    open_epochs = {
-        variant.name: most
-        for variant in variants
-        if variant.name in costs and (most := variant.recipe.open_epochs)
-    }
-
-    def seconds_of(name: str, epochs: int) -> float:
-        fixed = next(v.recipe for v in variants if v.name == name)
-        number = int(getattr(fixed, "epochs", 0) or 0)
-        if name in open_epochs:
-            number = min(epochs, open_epochs[name])
-        cost = costs[name]
-        once = cost.once * read_share
-        return once + count * min(cost.fit, 0.2) + share * (cost.fit + cost.epoch * number)
-
-    most = max(open_epochs.values(), default=0)
-    epochs = most
-    while True:
-        total = sum(seconds_of(name, epochs) for name in costs)
-        if total <= USABLE * budget_seconds or not costs:
-            break
-        if epochs > FEWEST_EPOCHS:
-            epochs -= 1
-            continue
-        if asked_for or len(costs) == 1:
-            break
-        slowest = max(costs, key=lambda name: seconds_of(name, epochs))
-        needed = clock(seconds_of(slowest, epochs))
-        left_out.append(
-            LeftOut(slowest, f"would take about {needed}, too much for the time budget")
-        )
-        del costs[slowest]
-        open_epochs.pop(slowest, None)
-        epochs = most
-    warnings = []
-    if costs and total > budget_seconds:
-        warnings.append(
-            f"The run will take about {clock(total)}, more than the budget of "
-            f"{clock(budget_seconds)}: it is the least that these variants need."
-        )
-    return Plan(
-        epochs={name: min(epochs, most) for name, most in open_epochs.items()},
-        seconds={name: seconds_of(name, epochs) for name in costs},
-        left_out=tuple(left_out),
-        warnings=tuple(warnings),
-    )
+    return candidates, left_out
 
 
-def _learned(split: Split) -> int:
-    """Images that the weights of a fit are moved by; without labels, all there are."""
-    return len(split.train) or len(split.unlabeled)
+def _shares(room: float, bounds: Sequence[tuple[float, float]]) -> list[float]:
+    """Seconds of every variant: all the same, but for those that need more or have use for less.
+
+    Args:
+        bounds: (least, most) seconds of every variant.
+    """
+
+    def given(level: float) -> list[float]:
+        return [min(max(level, least), most) for least, most in bounds]
+
+    return given(highest(lambda level: sum(given(level)) <= room, 0.0, max(room, 0.0)))
 
 
 def task_of(dataset: Dataset, split: Split) -> Task:

@@ -49,7 +49,7 @@ from labelwise.machine import machine, torch_device, versions
 from labelwise.measure.metrics import check_metric
 from labelwise.model import Model
 from labelwise.plan import Plan, make_plan
-from labelwise.progress import Progress, Silent, scanning
+from labelwise.progress import Progress, Silent, clock, scanning
 from labelwise.recipe import RECIPES
 from labelwise.recipe.base import Context, Recipe
 from labelwise.recipe.variants import Variant, parse_variants, recipe_of
@@ -138,6 +138,7 @@ def compare(
     resume: bool = False,
     progress: Progress | None = None,
     command: Sequence[str] = (),
+    began: float | None = None,
     **options: Any,
 ) -> Run:
     """Compare recipes on a data set and keep everything in a run folder.
@@ -150,12 +151,14 @@ def compare(
         resume: continue a run that was interrupted; options not given are taken from it.
         progress: shown what is going on.
         command: how the user called it, for the record.
+        began: the `time.perf_counter()` that the budget counts from; None: now.
         options: the fields of `Settings`.
 
     Raises:
         UsageError: the call or the data is unusable; nothing has been written then.
         RunError: no variant finished.
     """
+    began = time.perf_counter() if began is None else began
     progress = progress or Silent()
     folder = as_path(out, "--out")
     _not_inside(folder, data)
@@ -171,8 +174,9 @@ def compare(
         if (folder / RUN_FILE).exists():
             record, protocol = _continued(folder, dataset)
         else:
+            asked_for = bool(texts or made)
             record, protocol = _begun(
-                folder, dataset, data, settings, command, variants, bool(texts or made), progress
+                folder, dataset, data, settings, command, variants, asked_for, progress, began
             )
         if record["status"] != DONE:
             _execute(folder, dataset, settings, protocol, record, variants, progress)
@@ -259,6 +263,7 @@ def _begun(
     variants: Sequence[Variant],
     asked_for: bool,
     progress: Progress,
+    began: float,
 ) -> tuple[dict[str, Any], Protocol]:
     """Draw the splits, make the plan, and write the files a resumed run starts from."""
     if dataset.class_names:
@@ -282,6 +287,7 @@ def _begun(
         asked_for=asked_for,
         finals=bool(len(protocol.test)) or not dataset.class_names or settings.save_models == "all",
         budget_seconds=settings.budget_seconds,
+        elapsed=lambda: time.perf_counter() - began,
         context=Context(settings.seed, torch_device(settings.device)),
     )
     table = dataset.table.copy()
@@ -470,18 +476,15 @@ def _save_recommended(
 
 def _steps(rows: Sequence[Row], plan: Plan, finals: bool) -> list[float]:
     """Estimated seconds of every step that the progress display will be told of."""
-    steps = []
+    steps, final = [], 0.0
     counts = len({row.labels for row in rows})
     for row in rows:
         folds = sum(split.fold >= 0 for split in row.splits)
-        last = len(row.splits) - folds
-        seconds = plan.seconds[row.variant.name] / counts
-        if not finals:
-            steps.append(seconds)
-            continue
-        steps += [seconds * folds / (folds + last), seconds * last / (folds + last)]
-    final = [] if finals else [max(steps, default=0.0) / 4]
-    return [*steps, 2.0, *final, 5.0]
+        last = (len(row.splits) - folds) / (1 if finals else len(plan.seconds))
+        seconds = plan.seconds[row.variant.name] / counts / (folds + last)
+        steps += [seconds * folds, *([seconds * last] if finals else [])]
+        final += 0.0 if finals else seconds * last
+    return [*steps, plan.after / 2, *([] if finals else [final]), plan.after / 2]
 
 
 def _announcement(
@@ -491,8 +494,6 @@ def _announcement(
     plan: Plan,
     settings: Settings,
 ) -> str:
-    from labelwise.progress import clock
-
     labeled = int((dataset.labels[dataset.usable] != UNLABELED).sum())
     parts = f"{protocol.folds} folds" if protocol.folds > 1 else "one held-out part"
     parts = parts if dataset.class_names else "nothing can be judged"
@@ -500,12 +501,9 @@ def _announcement(
     lines = [
         f"{dataset.name}: {len(dataset.usable)} images, {labeled} labeled, "
         f"{len(dataset.class_names)} classes; {parts}{test}",
-        f"about {clock(sum(plan.seconds.values()))} in all (budget {settings.budget}):",
+        f"about {clock(plan.total)} in all (budget {settings.budget}):",
     ]
-    for variant in variants:
-        epochs = getattr(variant.recipe, "epochs", None)
-        detail = f", {epochs} epochs" if epochs else ""
-        lines.append(f"  {variant.name}: about {clock(plan.seconds[variant.name])}{detail}")
+    lines += [f"  {variant.name}: {plan.sentences[variant.name]}" for variant in variants]
     lines += [f"  {item.variant}: left out, {item.reason}" for item in plan.left_out]
     return "\n".join(lines)
 

@@ -26,6 +26,8 @@ LAYERS = [
     ["transfer"],
     ["recipe"],
     ["progress", "settings", "machine", "checks"],
+    ["estimate"],
+    ["candidate"],
     ["plan", "folders"],
     ["record"],
     ["trials"],

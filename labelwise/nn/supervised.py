@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,7 @@ class Supervised:
         *,
         batch: int,
         least_steps: int = 0,
+        share: float = 1.0,
         smoothing: float = 0.0,
         augment: Augmentation = NONE,
     ) -> None:
@@ -53,6 +55,7 @@ class Supervised:
             batch: images per step.
             least_steps: of an epoch; fewer images are passed over several times, so that few
                 labels are not trained less than many.
+            share: of its steps that an epoch does, in (0, 1]; it leaves other images out each time.
             smoothing: of the labels (Szegedy et al. 2016, arXiv:1512.00567, section 7).
             augment: changes every batch.
 
@@ -70,13 +73,15 @@ class Supervised:
         self.network, self.examples, self.validation = network, examples, validation
         self.batch, self.smoothing, self.augment = batch, smoothing, augment
         self.passes = passes(len(examples), batch, least_steps)
+        steps = math.ceil(share * math.ceil(self.passes * len(examples) / batch))
+        self.images = min(steps * batch, self.passes * len(examples))  # of an epoch
         self.seen = _Seen(head_of(network).out_features, network.mean.device)
 
     def batches(self, epoch: int, generator: torch.Generator) -> Sequence[torch.Tensor]:
         """The numbers of the examples of every step, in a new order."""
         count = len(self.examples)
         shuffled = [torch.randperm(count, generator=generator) for _ in range(self.passes)]
-        order = torch.cat(shuffled).to(self.network.mean.device)
+        order = torch.cat(shuffled)[: self.images].to(self.network.mean.device)
         steps = list(torch.split(order, self.batch))
         if len(steps) > 1 and len(steps[-1]) == 1 < self.batch:
             steps[-2:] = [torch.cat(steps[-2:])]  # batch norm cannot learn from one image
@@ -102,7 +107,7 @@ class Supervised:
 
     def record(self) -> dict[str, Any]:
         """What was seen of the training images during the epoch."""
-        return {"images": self.passes * len(self.examples), **self.seen.record("train")}
+        return {"images": self.images, **self.seen.record("train")}
 
     def judge(self) -> dict[str, Any]:
         """The validation part's numbers; empty without one."""

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -99,12 +99,14 @@ class Cost:
     Attributes:
         once: for all fits together, if they read every labeled image of the data.
         fit: for one fit of the task that was measured.
-        epoch: for an epoch of it.
+        epoch: for an epoch of it that leaves no image out, before validation.
+        answer: for an image that a fitted model answers for.
     """
 
     once: float = 0.0
     fit: float = 0.0
     epoch: float = 0.0
+    answer: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -154,8 +156,16 @@ class Recipe(ABC):
         """Why the recipe is not worth running on such images unless asked for; None if it is."""
         return None
 
-    def planned(self, epochs: int) -> Recipe:
-        """The recipe with its number of epochs fixed, if it was left open."""
+    def sizes(self, task: Task) -> Sequence[Self]:
+        """The recipe with its open sizes filled in, one for each choice, cheapest first."""
+        return (self,)
+
+    def enough_passes(self, task: Task) -> float:
+        """Passes over the images that it should get before a larger size is worth its seconds."""
+        return 0.0
+
+    def planned(self, passes: float) -> Self:
+        """The recipe with epochs that come to so many passes, if their number was left open."""
         return self
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from labelwise.nn.layers import parse_layers
+from labelwise.nn.width import scaled
 from labelwise.recipe.base import option
 from labelwise.recipe.ranges import Integers, Parts, Range, choices
 from labelwise.recipe.scratch import FromScratch, course
@@ -91,4 +92,4 @@ class Cnn(FromScratch):
 
     @property
     def body(self) -> str:
-        return self.layers or ""
+        return scaled(self.layers or "", self.width or 1.0)

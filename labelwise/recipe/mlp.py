@@ -10,6 +10,7 @@ import numpy as np
 
 from labelwise.data.dataset import Images
 from labelwise.errors import OptionError
+from labelwise.nn.width import scaled
 from labelwise.recipe.base import option
 from labelwise.recipe.ranges import Integers, Parts, Range, choices
 from labelwise.recipe.scratch import FromScratch, course
@@ -69,4 +70,5 @@ class Mlp(FromScratch):
 
     @property
     def body(self) -> str:
-        return ", ".join(f"dense {units} relu" for units in self.hidden or ())
+        layers = ", ".join(f"dense {units} relu" for units in self.hidden or ())
+        return scaled(layers, self.width or 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from abc import abstractmethod
@@ -15,7 +16,7 @@ import torch
 
 from labelwise.data.dataset import Images
 from labelwise.data.preprocess import Color, Preprocessing, Resize
-from labelwise.errors import OptionError
+from labelwise.errors import LayerError, OptionError
 from labelwise.features import stored_pixels
 from labelwise.model import Model, build
 from labelwise.nn.augment import parse_augmentation
@@ -29,11 +30,15 @@ from labelwise.nn.views import parse_views
 from labelwise.nn.whiten import whitening_filters
 from labelwise.recipe.base import Context, Cost, Fitted, Recipe, Task, option
 from labelwise.recipe.ranges import Reals, choices
+from labelwise.recipe.rehearsal import answer_seconds, blank, reading_seconds, step_seconds
+from labelwise.recipe.sizes import LADDER, enough_passes
 
 Scale = Literal["unit", "standard"]
 Mirror = Literal["no", "yes", "color"]
 
 MOST_EPOCHS = 30  # planned for where the number was left open
+MOST_UNSTOPPED = 300  # the same without early stopping: all the time is for learning
+FEWEST_EPOCHS = 3  # so that a learning rate can fall and a validation part decide
 WHITENED = 2048  # images that whitening filters are made of
 # What a preset does not say.
 PLAIN: Mapping[str, Any] = {
@@ -44,9 +49,11 @@ PLAIN: Mapping[str, Any] = {
     "smoothing": 0.0,
     "views": "",
     "mirror": "no",
+    "share": 1.0,
+    "width": 1.0,
 }
 BELOW_ONE = ("momentum", "average", "smoothing")  # fields that must stay below 1
-POSITIVE = ("lr", "batch", "epochs")  # fields that must not be 0
+POSITIVE = ("lr", "batch", "epochs", "share", "width")  # fields that must not be 0
 
 
 def course(optimizer: str, lr: float, batch: int, epochs: int) -> dict[str, Any]:
@@ -68,6 +75,7 @@ class FromScratch(Recipe):
     """A network of some layers and a linear head, trained by cross-entropy on the labeled images.
 
     A field left open (None) takes the preset's value, so that a made recipe shows all its values.
+    A preset with `"width": None` leaves the width to a plan, and `image_size` with it.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
@@ -88,6 +96,10 @@ class FromScratch(Recipe):
     )
     batch: int | None = option(None, "images per step", search=choices(16, 32, 64, 128))
     epochs: int | None = option(None, "passes over the images; left open: as the time allows")
+    share: float | None = option(
+        None,
+        "of its images that an epoch goes through; fewer than all where a plan must end in time",
+    )
     patience: int | None = option(None, "epochs without progress before stopping; 0: never stop")
     least_steps: int | None = option(None, "of an epoch; few images are passed over several times")
     scale: Scale | None = option(None, "pixels: unit (0 to 1) or standard (mean 0, deviation 1)")
@@ -95,6 +107,9 @@ class FromScratch(Recipe):
         None, "pixels a side; left open: the images' own, up to a limit"
     )
 
+    width: float | None = option(
+        None, "times the layers' widths; left open by a preset: as the time allows"
+    )
     color: Color | None = option(None, "rgb or gray; left open: gray if every image is")
     resize: Resize = option("crop", "crop to the middle, squash, or pad with black")
 
@@ -115,6 +130,8 @@ class FromScratch(Recipe):
                 raise OptionError(f"{self.name}({item.name}={value}): must be positive.")
             if item.name in BELOW_ONE and value >= 1:
                 raise OptionError(f"{self.name}({item.name}={value}): must be below 1.")
+        if self.share is not None and self.share > 1:
+            raise OptionError(f"{self.name}(share={self.share}): must be at most 1.")
         if self.optimizer == "nesterov" and not self.momentum:
             raise OptionError(f"{self.name}(optimizer=nesterov): needs a momentum, such as 0.9.")
         for color in get_args(Color):
@@ -127,7 +144,7 @@ class FromScratch(Recipe):
     @property
     @abstractmethod
     def body(self) -> str:
-        """The layers before the head, as text."""
+        """The layers before the head, as text, at their width."""
 
     def fit(self, task: Task, context: Context) -> Fitted:
         started = time.perf_counter()
@@ -177,40 +194,61 @@ class FromScratch(Recipe):
         return Fitted(model, history, {"best_epoch": best}, time.perf_counter() - started)
 
     def cost(self, task: Task, context: Context) -> Cost:
-        """Times a few training steps on empty images; refuses layers that do not fit the input."""
-        schedule, preprocessing = self._schedule, self._input(task)
-        channels = preprocessing.shape[0]
-        scaling = {"mean": [0.0] * channels, "std": [1.0] * channels}
-        architecture = {"kind": "layers", "layers": self.body, **scaling}
-        network = _network(architecture, len(task.class_names), preprocessing, context.device)
-        batch = min(self.batch or 1, max(2, len(task.labeled)))
-        blank = torch.zeros(batch, *preprocessing.shape, dtype=torch.uint8, device=context.device)
-        labels = torch.zeros(batch, dtype=torch.int64, device=context.device)
-        rehearsal = replace(schedule, lr=0.0, epochs=1, patience=None)
-        objective = Supervised(network, Examples(blank, labels), None, batch=batch)
-        taken = []
-        for _ in range(6):
-            started = time.perf_counter()
-            train(
+        """Rehearses on empty images; refuses layers that do not fit the input."""
+        preprocessing, count = self._input(task), len(task.labeled)
+        network = self._unscaled(task, preprocessing, context.device)
+        batch = min(self.batch or 1, max(2, count))
+        rehearsed = replace(self, batch=batch, epochs=1, patience=0, least_steps=0, share=1.0)
+
+        def learn(steps: int) -> float:
+            examples = blank(steps * batch, preprocessing.shape, context.device)
+            history, _ = train(
                 network,
-                objective,
-                rehearsal,
+                rehearsed._objective(network, examples, None, preprocessing.color),
+                replace(rehearsed._schedule, lr=0.0),
                 generator=torch.Generator(),
                 work=self._work(network),
             )
-            taken.append(time.perf_counter() - started)
-        seconds = median(taken[2:]) / batch
-        validated = len(task.validation[1]) if task.validation is not None else 0
-        count = len(task.labeled)
-        learned = count * passes(count, self.batch or 1, self.least_steps or 0)
-        return Cost(fit=0.2, epoch=seconds * (learned + validated / 3))
+            return float(history[0]["seconds"])
 
-    def planned(self, epochs: int) -> Self:
-        return replace(self, epochs=self.epochs or epochs)
+        images = count * passes(count, self.batch or 1, self.least_steps or 0)
+        everything = task.images.dataset
+        labeled = everything.usable[everything.labels[everything.usable] >= 0]
+        return Cost(
+            once=reading_seconds(task.images, everything.images(labeled), preprocessing),
+            fit=0.2,
+            epoch=step_seconds(learn) * images / batch,
+            answer=answer_seconds(network, preprocessing.shape, context.device),
+        )
+
+    def sizes(self, task: Task) -> Sequence[Self]:
+        """Itself, or where a preset leaves the width open the steps of the ladder that can run."""
+        if self.width is not None:
+            return (self,)
+        side = self._input(task).height
+        steps = [
+            replace(self, width=width, image_size=self.image_size or max(4, round(share * side)))
+            for width, share in LADDER
+        ]
+        able = [size for size in dict.fromkeys(steps) if size._fits(task)]
+        return able or steps[-1:]
+
+    def enough_passes(self, task: Task) -> float:
+        return enough_passes(len(task.labeled), self.width or 1.0, self._input(task).height)
+
+    def planned(self, passes: float) -> Self:
+        """Epochs of one length that come to so many passes; a share that was given is the most."""
+        if self.epochs:
+            return self
+        most = self.share or 1.0
+        epochs = max(FEWEST_EPOCHS, math.ceil(passes / most))
+        return replace(self, epochs=epochs, share=min(round(passes / epochs, 4), most))
 
     @property
     def open_epochs(self) -> int | None:
-        return None if self.epochs else MOST_EPOCHS
+        if self.epochs:
+            return None
+        return MOST_EPOCHS if self.patience else MOST_UNSTOPPED
 
     @property
     def decides_on_validation(self) -> bool:
@@ -220,6 +258,21 @@ class FromScratch(Recipe):
         """The final fit has no validation part: it runs the median best epoch of the folds."""
         epochs = [int(values["best_epoch"]) for values in chosen]
         return replace(self, epochs=max(1, round(median(epochs)))) if epochs else self
+
+    def _fits(self, task: Task) -> bool:
+        """Whether the layers can be applied to images of this size."""
+        with contextlib.suppress(LayerError):
+            self._unscaled(task, self._input(task), "cpu")
+            return True
+        return False
+
+    def _unscaled(self, task: Task, preprocessing: Preprocessing, device: str) -> Network:
+        """The network for pixels that are not made standard, with weights that mean nothing."""
+        channels = preprocessing.shape[0]
+        scaling = {"mean": [0.0] * channels, "std": [1.0] * channels}
+        views = self._looks(preprocessing.color)[1]
+        architecture = {"kind": "layers", "layers": self.body, "views": views, **scaling}
+        return _network(architecture, len(task.class_names), preprocessing, device)
 
     def _input(self, task: Task) -> Preprocessing:
         """Images that all have one size keep it up to the limit; others become squares."""
@@ -263,6 +316,7 @@ class FromScratch(Recipe):
             validation,
             batch=self.batch or 1,
             least_steps=self.least_steps or 0,
+            share=self.share or 1.0,
             smoothing=self.smoothing or 0.0,
             augment=parse_augmentation(self._looks(color)[0]),
         )

@@ -30,6 +30,10 @@ def facts(run: RunFolder) -> dict[str, Any]:
             ("labeled", text.count(record["data"]["labeled"])),
             ("fingerprint", text.plain(record["data"]["fingerprint"])),
         ],
+        "plan": [
+            (text.plain(name), text.plain(sentence))
+            for name, sentence in record["plan"]["sentences"].items()
+        ],
         "started": text.moment(record["started"]),
         "seconds": text.seconds(record.get("seconds")),
     }

@@ -17,11 +17,14 @@ from labelwise.data.split import FINAL, Protocol, Split, make_protocol, splits_t
 from labelwise.files import write_json, write_parquet
 from labelwise.folders import RUN_FILE, data_record
 from labelwise.machine import machine, torch_device, versions
-from labelwise.plan import FEWEST_EPOCHS, USABLE, task_of
+from labelwise.plan import task_of
 from labelwise.recipe.base import Context, Recipe
+from labelwise.recipe.scratch import FEWEST_EPOCHS
 from labelwise.settings import TuneSettings
 from labelwise.tuning.halving import Ladder, make_ladder
 from labelwise.tuning.space import Base, Space
+
+USABLE = 0.8  # of the budget; the rest is for predicting, measuring and the report
 
 
 def begin(

@@ -1,0 +1,122 @@
+"""Estimate: seconds that a run takes, from what its protocol asks for and what things cost here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from labelwise.data.dataset import UNLABELED, Dataset
+from labelwise.data.split import FINAL, Protocol, Split
+from labelwise.measure import evaluate
+from labelwise.recipe.base import Cost
+
+EVERY_FIT = 0.2  # seconds of a fit that do not depend on its images, at most
+REHEARSED = 500  # made-up answers that are judged to see how fast that is
+# The report, the files and the end of the process, in images whose judging takes as long.
+AROUND = 15_000
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What one fit goes through.
+
+    Attributes:
+        weight: how often it is done; below 1 if only the winner among several variants does it.
+        portion: images it learns from, as a fraction of the largest fit's.
+        validation: images it decides on after every epoch.
+        answered: images that its model answers for when it is done.
+    """
+
+    weight: float
+    portion: float
+    validation: int
+    answered: int
+
+    def seconds(self, cost: Cost, passes: float, epochs: int) -> float:
+        """Seconds of the fit and of its model's answers."""
+        base = min(cost.fit, EVERY_FIT)
+        learning = self.portion * (cost.fit - base + cost.epoch * passes)
+        answers = cost.answer * (epochs * self.validation + self.answered)
+        return self.weight * (base + learning + answers)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a run does with every one of its variants.
+
+    Attributes:
+        fits: of all folds, and final ones.
+        read: images that are read, as a fraction of all labeled ones.
+        judged: images judged with intervals.
+    """
+
+    fits: tuple[Fit, ...]
+    read: float
+    judged: int
+
+    def seconds(self, cost: Cost, passes: float, epochs: int) -> float:
+        """Seconds of a variant's fits."""
+        return self.read * cost.once + sum(fit.seconds(cost, passes, epochs) for fit in self.fits)
+
+
+def largest(splits: Sequence[Split]) -> Split:
+    """The split whose fit goes through most images."""
+    return max(splits, key=lambda split: learned(split) + len(split.validation))
+
+
+def learned(split: Split) -> int:
+    """Images that the weights of a fit are moved by; without labels, all there are."""
+    return len(split.train) or len(split.unlabeled)
+
+
+def workload(dataset: Dataset, protocol: Protocol, *, variants: int, finals: bool) -> Workload:
+    """What a run of some variants does with each of them.
+
+    Args:
+        finals: every variant gets a final fit; else only the one that wins.
+    """
+    most = max(learned(largest(protocol.splits)), 1)
+    last = [split for split in protocol.splits if split.fold == FINAL]
+    wanted = last if finals else [s for s in last if s.labels == largest(last).labels]
+    folds = [split for split in protocol.splits if split.fold != FINAL]
+    tested = len(protocol.test)
+
+    def fit(split: Split, weight: float, judged: int) -> Fit:
+        seen = len(split.train) + len(split.validation)
+        return Fit(weight, learned(split) / most, len(split.validation), seen + judged)
+
+    # Few labels and one held-out part leave most of a large data set unread.
+    roles = [rows for s in protocol.splits for rows in (s.train, s.validation, s.held_out)]
+    read = len(np.unique(np.concatenate([*roles, protocol.test])))
+    labeled = int((dataset.labels[dataset.usable] != UNLABELED).sum())
+    return Workload(
+        (
+            *(fit(split, 1.0, len(split.held_out)) for split in folds),
+            *(fit(split, 1.0 if finals else 1 / max(variants, 1), tested) for split in wanted),
+        ),
+        read / labeled if labeled else 1.0,
+        sum(len(split.held_out) for split in folds) + len(wanted) * tested,
+    )
+
+
+def judging_seconds(classes: int) -> float:
+    """Seconds to judge an image, with all intervals; measured on made-up answers."""
+    random = np.random.default_rng(0)
+    labels = np.arange(REHEARSED) % max(classes, 2)
+    answers = random.dirichlet(np.ones(max(classes, 2)), REHEARSED)
+    started = time.perf_counter()
+    evaluate(labels, answers)
+    return (time.perf_counter() - started) / REHEARSED
+
+
+def seconds_after(load: Workload, variants: int, per_image: float) -> float:
+    """Seconds from the last fit to the end: every variant and pair is judged, the report written.
+
+    Args:
+        per_image: see `judging_seconds`.
+    """
+    judgements = variants + max(variants - 1, 0)  # each other variant is paired with the best
+    return per_image * (judgements * load.judged + AROUND)

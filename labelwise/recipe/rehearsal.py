@@ -1,0 +1,61 @@
+"""Rehearsal: how long training, answering and reading take here, timed briefly before a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+import torch
+
+from labelwise.data.dataset import Images
+from labelwise.data.preprocess import Preprocessing, prepared
+from labelwise.features import pixel_store
+from labelwise.nn.network import Network
+from labelwise.nn.supervised import Examples, evaluate
+
+SECONDS = 0.15  # of one timing, about
+MOST_STEPS = 100
+ANSWERED = 256  # images, as many as a model answers for at once
+READ = 64
+
+
+def blank(images: int, shape: tuple[int, int, int], device: str) -> Examples:
+    """Empty images of one class, of which only one is in memory."""
+    pixels = torch.zeros(1, *shape, dtype=torch.uint8, device=device).expand(images, *shape)
+    return Examples(pixels, torch.zeros(images, dtype=torch.int64, device=device))
+
+
+def step_seconds(train: Callable[[int], float]) -> float:
+    """Seconds of a training step once everything is warm.
+
+    Args:
+        train: trains so many steps and says how many seconds they took.
+    """
+    train(2)
+    steps = max(3, min(MOST_STEPS, int(SECONDS * 3 / max(train(3), 1e-6))))
+    return median(train(steps) for _ in range(3)) / steps
+
+
+def answer_seconds(network: Network, shape: tuple[int, int, int], device: str) -> float:
+    """Seconds of an answer for one image."""
+    examples = blank(ANSWERED, shape, device)
+    taken = []
+    for _ in range(3):
+        started = time.perf_counter()
+        evaluate(network, examples, batch=ANSWERED)
+        taken.append(time.perf_counter() - started)
+    return min(taken) / ANSWERED
+
+
+def reading_seconds(some: Images, every: Images, preprocessing: Preprocessing) -> float:
+    """Seconds to decode those of `every` that are not in the store; looks at `some` only."""
+    missing = len(pixel_store(preprocessing).missing(every.contents))
+    if not missing or not len(some):
+        return 0.0
+    sample = some.subset(np.linspace(0, len(some) - 1, min(READ, len(some)), dtype=np.int64))
+    started = time.perf_counter()
+    for _ in prepared(sample, preprocessing):
+        pass
+    return (time.perf_counter() - started) / len(sample) * missing
