@@ -1,4 +1,4 @@
-"""How accurate a recipe gets in how many seconds: seeds, spread, and the test part opened once each.
+"""How accurate a recipe gets in how many seconds, by seed; the test part is opened once for each.
 
     python benchmarks/accuracy.py DATA 'cnn(preset=fast, epochs=8)' --seeds 3
     python benchmarks/accuracy.py DATA 'cnn(preset=fast, epochs=8)' --seeds 1 --held-out 5000
@@ -22,7 +22,6 @@ import numpy as np
 import torch
 
 from labelwise.data.load import load
-from labelwise.features import stored_pixels
 from labelwise.machine import keep_memory
 from labelwise.recipe.base import Context, Task
 from labelwise.recipe.variants import parse_variants

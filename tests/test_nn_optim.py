@@ -77,6 +77,19 @@ def test_an_optimizer_steps_as_that_of_torch_with_decay_for_matrices_alone(name,
     same(network, other, atol=1e-5, rtol=1e-5)
 
 
+def test_sgd_without_momentum_steps_as_that_of_torch():
+    network, other = network_of("dense 4"), network_of("dense 4")
+    ours = make_optimizer("sgd", network, 0.05, weight_decay=0.1)
+    matrices = [value for value in other.parameters() if value.ndim > 1]
+    vectors = [value for value in other.parameters() if value.ndim == 1]
+    theirs = torch.optim.SGD([{"params": matrices, "weight_decay": 0.1}, {"params": vectors}], 0.05)
+    for seed in range(3):
+        for each, optimizer in ((network, ours), (other, theirs)):
+            gradients(each, seed)
+            optimizer.step()
+    same(network, other, atol=1e-6, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", [*REFERENCES, "muon"])
 def test_an_optimizer_learns(name):
     network = network_of()

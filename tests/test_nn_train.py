@@ -14,7 +14,7 @@ from labelwise.nn.checkpoint import Checkpoint
 from labelwise.nn.layers import Stack, initialize
 from labelwise.nn.network import Network
 from labelwise.nn.supervised import Examples, Supervised, confusion_columns, evaluate, passes
-from labelwise.nn.train import Schedule, train
+from labelwise.nn.train import Objective, Schedule, train
 
 PLAIN = Schedule("sgd", 0.1, "constant", 1, None)
 
@@ -397,7 +397,7 @@ def test_a_checkpoint_is_not_written_more_often_than_asked(tmp_path):
 def test_an_objective_of_its_own_is_trained_by_the_same_loop():
     """Autoencoders, embeddings and others bring batches and losses; the loop knows neither."""
 
-    class Center:
+    class Center(Objective):
         """Brings a point to the middle of some numbers."""
 
         def __init__(self, point, numbers):

@@ -69,6 +69,8 @@ class Augmentation:
         Raises:
             OptionError: a part does not fit images of this size.
         """
+        if not self.parts:
+            return pixels
         batch = Batch(Frame(pixels), index, epoch, generator)
         for part in self.parts:
             PARTS[part.name].apply(batch, *part.numbers)

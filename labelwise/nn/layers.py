@@ -105,7 +105,7 @@ class Stack(nn.Module):
         for number, layer in enumerate(parse_layers(text), start=1):
             where = f"layer {number} '{layer.text}'"
             if layer.kind in ("gap", "dense") and len(current) == 3:
-                vector.append(_GlobalMean() if layer.kind == "gap" else nn.Flatten())
+                vector.append(GlobalMean() if layer.kind == "gap" else nn.Flatten())
                 current = (current[0],) if layer.kind == "gap" else (math.prod(current),)
             elif layer.kind in ("conv", "whiten", "max", "avg", "gap") and len(current) == 1:
                 raise LayerError(f"{where} needs maps, but stands behind a gap or dense layer.")
@@ -156,7 +156,7 @@ def initialize(module: nn.Module, generator: torch.Generator) -> None:
             identity_(part)
 
 
-class _GlobalMean(nn.Module):
+class GlobalMean(nn.Module):
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         return maps.mean((2, 3))
 

@@ -57,7 +57,7 @@ class Network(nn.Module):
 
     def normalized(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8 (N, C, H, W) -> float32; gray becomes three channels where the mean has three."""
-        return (pixels.float() / 255 - self.mean) / self.std
+        return (pixels.float() / 255 - self.mean).div_(self.std)
 
     def forward(self, pixels: torch.Tensor) -> Outputs:
         maps, embedding = self.body(self.normalized(pixels))

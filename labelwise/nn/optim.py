@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from labelwise.errors import OptionError
+from labelwise.nn.lean import LeanAdam, LeanSGD
 from labelwise.nn.muon import EPSILON, Muon
 
 OptimizerName = Literal["sgd", "nesterov", "adam", "adamw", "muon"]
@@ -45,10 +46,10 @@ def make_optimizer(
          262,218 (18)          249 / 224 / 279  841 / 700 / 525    7224 / 5949 / 639
        1,112,714 (22)          982 / 1067 / 1150  3915 / 3466 / 1476  13328 / 22456 / 1636
 
-    Hence fused, except for sgd without momentum. Muon takes 2,600 for 25,818 and 110,000 for
-    1,112,714: its products of matrices cost time of their own. Fused kernels go by memory: make
-    the optimizer after the network has its memory format, and leave gradients in the layout in
-    which backward gives them.
+    Hence fused, except for sgd without momentum; see nn/lean.py for the CPU. Muon takes 2,600 for
+    25,818 and 110,000 for 1,112,714: its products of matrices cost time of their own. Fused kernels
+    go by memory: make the optimizer after the network has its memory format, and leave gradients in
+    the layout in which backward gives them.
 
     Args:
         name: "sgd", "nesterov" (SGD with Nesterov's momentum), "adam" (Keras' epsilon), "adamw", or
@@ -73,12 +74,17 @@ def make_optimizer(
         {"params": list(decayed.values()), "weight_decay": weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
-    fused = all(value.device.type in FUSED for value in trained.values())
+    devices = {value.device.type for value in trained.values()}
+    lean, fused = devices <= {"cpu"}, devices <= set(FUSED)
     if name in ("sgd", "nesterov"):
+        if lean and not momentum:
+            return LeanSGD(groups, lr)
         how = {"fused": True} if fused and momentum else {"foreach": True}
         return torch.optim.SGD(groups, lr, momentum, nesterov=name == "nesterov", **how)
-    kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
-    return kind(groups, lr, eps=EPSILON, fused=fused)
+    decoupled = name == "adamw"
+    if lean:
+        return LeanAdam(groups, lr, eps=EPSILON, decoupled_weight_decay=decoupled)
+    return torch.optim.Adam(groups, lr, eps=EPSILON, fused=fused, decoupled_weight_decay=decoupled)
 
 
 def rate(name: RateName, peak: float, done: float, warmup: float | None = None) -> float:

@@ -13,10 +13,14 @@ from torch import nn
 
 from labelwise.errors import TrainingError
 from labelwise.nn.augment import Augmentation, mixup, parse_augmentation
+from labelwise.nn.explicit import ExplicitNetwork, explicit_plan
+from labelwise.nn.geometry import reduced
 from labelwise.nn.network import Network
+from labelwise.nn.train import Objective
 
 NONE = parse_augmentation("")
 LARGEST_CONFUSION = 100  # classes; above that a history keeps counts per class only
+WAITING = 32  # batches whose numbers are summed up at once
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Examples:
         return len(self.labels)
 
 
-class Supervised:
+class Supervised(Objective[torch.Tensor]):
     """The objective of a classifier: cross-entropy on examples, judged on other ones.
 
     Its batches are numbers of examples, int64 (n,).
@@ -48,6 +52,7 @@ class Supervised:
         share: float = 1.0,
         smoothing: float = 0.0,
         augment: Augmentation = NONE,
+        early: int = 0,
     ) -> None:
         """
         Args:
@@ -58,6 +63,8 @@ class Supervised:
             share: of its steps that an epoch does, in (0, 1]; it leaves other images out each time.
             smoothing: of the labels (Szegedy et al. 2016, arXiv:1512.00567, section 7).
             augment: changes every batch.
+            early: epochs, from the first on, that see the images at three quarters of their sides
+                (progressive resizing); the network must take both sizes.
 
         Raises:
             TrainingError: there are too few images to learn from.
@@ -75,7 +82,11 @@ class Supervised:
         self.passes = passes(len(examples), batch, least_steps)
         steps = math.ceil(share * math.ceil(self.passes * len(examples) / batch))
         self.images = min(steps * batch, self.passes * len(examples))  # of an epoch
-        self.seen = _Seen(head_of(network).out_features, network.mean.device)
+        self.early = early
+        self.reduced = reduced(examples.pixels) if early else examples.pixels
+        plan = None if early else explicit_plan(network, batch)
+        self.explicit = ExplicitNetwork(plan) if plan else None
+        self.seen = _Seen(head_of(network).out_features, network.mean.device, smoothing)
 
     def batches(self, epoch: int, generator: torch.Generator) -> Sequence[torch.Tensor]:
         """The numbers of the examples of every step, in a new order."""
@@ -90,20 +101,35 @@ class Supervised:
 
     def loss(self, index: torch.Tensor, epoch: int, generator: torch.Generator) -> torch.Tensor:
         """Mean cross-entropy of a batch."""
-        pixels, labels = self.examples.pixels[index], self.examples.labels[index]
-        pixels = self.augment(pixels, index, epoch, generator)
-        target = labels
-        if self.augment.mixup:
-            classes = head_of(self.network).out_features
-            pixels, target = mixup(pixels, labels, classes, self.augment.mixup, generator)
+        pixels, labels, target, weights = self._look(index, epoch, generator)
         logits = self.network(pixels)[2]
-        losses = nn.functional.cross_entropy(
-            logits, target, reduction="none", label_smoothing=self.smoothing
-        )
-        if self.examples.weights is not None:
-            losses = losses * self.examples.weights[index]
-        self.seen.add(losses.detach(), logits.detach(), labels)
-        return losses.mean()
+        self.seen.add(logits.detach(), labels, target, weights)
+        return _losses(logits, target, weights, self.smoothing).mean()
+
+    def gradients(self, index: torch.Tensor, epoch: int, generator: torch.Generator) -> None:
+        if self.explicit is None:
+            super().gradients(index, epoch, generator)
+            return
+        with torch.inference_mode():
+            pixels, labels, target, weights = self._look(index, epoch, generator)
+            logits = self.explicit.forward(pixels)
+            self.seen.add(logits.clone(), labels, target, weights)
+            self.explicit.backward(target, self.smoothing, weights)
+
+    def _look(
+        self, index: torch.Tensor, epoch: int, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Augmented pixels of a batch, labels, what to aim at (see `mixup`), and weights."""
+        examples = self.examples
+        seen = self.reduced if epoch < self.early else examples.pixels
+        pixels, labels = seen.index_select(0, index), examples.labels.index_select(0, index)
+        pixels = self.augment(pixels, index, epoch, generator)
+        weights = None if examples.weights is None else examples.weights[index]
+        if not self.augment.mixup:
+            return pixels, labels, labels, weights
+        classes = head_of(self.network).out_features
+        pixels, target = mixup(pixels, labels, classes, self.augment.mixup, generator)
+        return pixels, labels, target, weights
 
     def record(self) -> dict[str, Any]:
         """What was seen of the training images during the epoch."""
@@ -112,6 +138,16 @@ class Supervised:
     def judge(self) -> dict[str, Any]:
         """The validation part's numbers; empty without one."""
         return {} if self.validation is None else evaluate(self.network, self.validation)
+
+
+def _losses(
+    logits: torch.Tensor, target: torch.Tensor, weights: torch.Tensor | None, smoothing: float
+) -> torch.Tensor:
+    """Cross-entropy of every image, times its weight; float32 (n,)."""
+    losses = nn.functional.cross_entropy(
+        logits, target, reduction="none", label_smoothing=smoothing
+    )
+    return losses if weights is None else losses * weights
 
 
 def passes(images: int, batch: int, least_steps: int) -> int:
@@ -128,7 +164,7 @@ def evaluate(network: Network, examples: Examples, *, batch: int = 512) -> dict[
     for start in range(0, len(examples), batch):
         labels = examples.labels[start : start + batch]
         logits = network(examples.pixels[start : start + batch])[2]
-        seen.add(nn.functional.cross_entropy(logits, labels, reduction="none"), logits, labels)
+        seen.add(logits, labels, labels)
     return seen.record("validation")
 
 
@@ -152,23 +188,37 @@ def confusion_columns(prefix: str, confusion: np.ndarray) -> dict[str, Any]:
 
 
 class _Seen:
-    """Sums over the batches of an epoch, on the device, so that no step waits for a number."""
+    """Sums over the batches of an epoch, on the device, so that no step waits for a number.
 
-    def __init__(self, classes: int, device: torch.device) -> None:
-        self.classes = classes
+    Batches wait until there are some of them: one sum over many costs hardly more than over one.
+    """
+
+    def __init__(self, classes: int, device: torch.device, smoothing: float = 0.0) -> None:
+        self.classes, self.smoothing = classes, smoothing
         self.loss = torch.zeros((), device=device)
         self.cells = torch.zeros(classes * classes, dtype=torch.int64, device=device)
+        self.waiting: list[tuple[torch.Tensor, ...]] = []
 
     def clear(self) -> None:
         self.loss.zero_()
         self.cells.zero_()
+        self.waiting.clear()
 
-    def add(self, losses: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        self.loss += losses.sum()
-        cells = labels * self.classes + logits.argmax(1)
-        self.cells += torch.bincount(cells, minlength=len(self.cells))
+    def add(
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        target: torch.Tensor,
+        weights: torch.Tensor | None = None,
+    ) -> None:
+        """Take in a batch; its tensors are kept and must not change."""
+        self.waiting.append((logits, labels, target, *([] if weights is None else [weights])))
+        if len(self.waiting) == WAITING:
+            self._sum()
 
     def record(self, prefix: str) -> dict[str, Any]:
+        if self.waiting:
+            self._sum()
         confusion = self.cells.view(self.classes, self.classes).cpu().numpy()
         count = max(int(confusion.sum()), 1)
         return {
@@ -176,3 +226,12 @@ class _Seen:
             f"{prefix}_accuracy": float(confusion.trace()) / count,
             **confusion_columns(prefix, confusion),
         }
+
+    @torch.inference_mode()
+    def _sum(self) -> None:
+        logits, labels, target, *weights = map(torch.cat, zip(*self.waiting, strict=True))
+        weighed = weights[0] if weights else None
+        self.loss += _losses(logits, target, weighed, self.smoothing).sum()
+        cells = labels * self.classes + logits.argmax(1)
+        self.cells += torch.bincount(cells, minlength=len(self.cells))
+        self.waiting.clear()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -21,24 +22,31 @@ SMALL_STEP = 1e8  # multiplications of a forward step below which a second threa
 B = TypeVar("B")
 
 
-class Objective(Protocol[B]):
+class Objective(ABC, Generic[B]):
     """What is learned: the batches of an epoch, the loss of each, and numbers about both."""
 
+    @abstractmethod
     def batches(self, epoch: int, generator: torch.Generator) -> Sequence[B]:
         """The batches of an epoch (from 0), in order; begins its record."""
-        ...
 
+    @abstractmethod
     def loss(self, batch: B, epoch: int, generator: torch.Generator) -> torch.Tensor:
         """The loss of a batch, a scalar to go down."""
-        ...
 
+    def gradients(self, batch: B, epoch: int, generator: torch.Generator) -> None:
+        """Leave the loss's gradients in `.grad` of the weights, which is None before.
+
+        By autograd, unless an objective knows a faster way.
+        """
+        torch.autograd.backward(self.loss(batch, epoch, generator))
+
+    @abstractmethod
     def record(self) -> dict[str, Any]:
         """What was seen during the epoch, as history columns; `train_loss` is one."""
-        ...
 
+    @abstractmethod
     def judge(self) -> dict[str, Any]:
         """Numbers to decide on, as history columns; `validation_loss` is one, or there are none."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -147,19 +155,19 @@ def _epoch(
     """One pass; its record, but for what is judged after it."""
     network.train()
     steps = objective.batches(epoch, generator)
-    now = schedule.lr
+    now, weights = schedule.lr, list(network.parameters())
     for step, batch in enumerate(steps):
         now = rate(schedule.decay, schedule.lr, (epoch + step / len(steps)) / schedule.epochs)
         for group in optimizer.param_groups:
             group["lr"] = now
-        loss = objective.loss(batch, epoch, generator)
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
+        for value in weights:  # what zero_grad does, in a tenth of its time
+            value.grad = None
+        objective.gradients(batch, epoch, generator)
         optimizer.step()
         if average is not None:
             average.update(schedule.average)
     record = {"epoch": epoch + 1, "lr": now, **objective.record()}
-    finite = all(bool(weights.isfinite().all()) for weights in network.parameters())
+    finite = all(bool(value.isfinite().all()) for value in weights)
     if not finite or not np.isfinite(record["train_loss"]):
         raise TrainingError(
             f"The loss is not a number in epoch {epoch + 1} at learning rate {now:g}. "

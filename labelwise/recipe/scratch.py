@@ -21,6 +21,7 @@ from labelwise.features import stored_pixels
 from labelwise.model import Model, build
 from labelwise.nn.augment import parse_augmentation
 from labelwise.nn.checkpoint import Checkpoint
+from labelwise.nn.geometry import reduced_sides
 from labelwise.nn.layers import Stack, Whitening, initialize
 from labelwise.nn.network import Network
 from labelwise.nn.optim import OptimizerName, RateName
@@ -49,10 +50,11 @@ PLAIN: Mapping[str, Any] = {
     "smoothing": 0.0,
     "views": "",
     "mirror": "no",
+    "progressive": 0.0,
     "share": 1.0,
     "width": 1.0,
 }
-BELOW_ONE = ("momentum", "average", "smoothing")  # fields that must stay below 1
+BELOW_ONE = ("momentum", "average", "smoothing", "progressive")  # fields that must stay below 1
 POSITIVE = ("lr", "batch", "epochs", "share", "width")  # fields that must not be 0
 
 
@@ -93,6 +95,9 @@ class FromScratch(Recipe):
     views: str | None = option(None, 'averaged in inference, such as "mirror, shift 1"')
     mirror: Mirror | None = option(
         None, "images also mirrored, in every other epoch and in inference: yes, no, or color only"
+    )
+    progressive: float | None = option(
+        None, "share of the epochs, the first ones, at three quarters of the image size; needs gap"
     )
     batch: int | None = option(None, "images per step", search=choices(16, 32, 64, 128))
     epochs: int | None = option(None, "passes over the images; left open: as the time allows")
@@ -198,10 +203,12 @@ class FromScratch(Recipe):
         preprocessing, count = self._input(task), len(task.labeled)
         network = self._unscaled(task, preprocessing, context.device)
         batch = min(self.batch or 1, max(2, count))
-        rehearsed = replace(self, batch=batch, epochs=1, patience=0, least_steps=0, share=1.0)
+        rehearsed = replace(
+            self, batch=batch, epochs=1, patience=0, least_steps=0, share=1.0, progressive=0.0
+        )
 
-        def learn(steps: int) -> float:
-            examples = blank(steps * batch, preprocessing.shape, context.device)
+        def learn(steps: int, shape: tuple[int, int, int]) -> float:
+            examples = blank(steps * batch, shape, context.device)
             history, _ = train(
                 network,
                 rehearsed._objective(network, examples, None, preprocessing.color),
@@ -211,14 +218,20 @@ class FromScratch(Recipe):
             )
             return float(history[0]["seconds"])
 
+        channels, height, width = shape = preprocessing.shape
+        early = self.progressive or 0.0
+        step = (1 - early) * step_seconds(lambda steps: learn(steps, shape))
+        if early:
+            smaller = (channels, *reduced_sides(height, width))
+            step += early * step_seconds(lambda steps: learn(steps, smaller))
         images = count * passes(count, self.batch or 1, self.least_steps or 0)
         everything = task.images.dataset
         labeled = everything.usable[everything.labels[everything.usable] >= 0]
         return Cost(
             once=reading_seconds(task.images, everything.images(labeled), preprocessing),
             fit=0.2,
-            epoch=step_seconds(learn) * images / batch,
-            answer=answer_seconds(network, preprocessing.shape, context.device),
+            epoch=step * images / batch,
+            answer=answer_seconds(network, shape, context.device),
         )
 
     def sizes(self, task: Task) -> Sequence[Self]:
@@ -310,6 +323,10 @@ class FromScratch(Recipe):
     def _objective(
         self, network: Network, examples: Examples, validation: Examples | None, color: Color
     ) -> Supervised:
+        """What the network learns; its first epochs may see smaller images."""
+        early = int((self.progressive or 0.0) * (self.epochs or MOST_EPOCHS))
+        if early:
+            self._check_reduced(cast(Stack, network.body))
         return Supervised(
             network,
             examples,
@@ -319,7 +336,19 @@ class FromScratch(Recipe):
             share=self.share or 1.0,
             smoothing=self.smoothing or 0.0,
             augment=parse_augmentation(self._looks(color)[0]),
+            early=early,
         )
+
+    def _check_reduced(self, body: Stack) -> None:
+        """Raises LayerError if the layers cannot be applied to reduced images as well."""
+        channels, height, width = body.input_shape
+        smaller = Stack(self.body, (channels, *reduced_sides(height, width)))
+        pairs = zip(body.parameters(), smaller.parameters(), strict=True)
+        if body.width != smaller.width or any(a.shape != b.shape for a, b in pairs):
+            raise LayerError(
+                f"progressive={self.progressive:g} needs layers that take images of any size: put "
+                "gap before the first dense layer, or at the end."
+            )
 
     def _work(self, network: Network) -> float:
         """Multiplications of a forward step."""
