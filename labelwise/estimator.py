@@ -125,7 +125,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return self.recipe
         if not isinstance(self.recipe, str):
             raise OptionError(f"recipe={self.recipe!r}: expected a Recipe, or its text.")
-        variants = parse_variants(self.recipe)
+        variants = parse_variants(self.recipe, option="recipe")
         if len(variants) > 1:
             raise DataError(f"recipe={self.recipe!r} names {len(variants)} recipes. Give one.")
         return variants[0].recipe

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any
 from labelwise.data.dataset import UNLABELED, Dataset
 from labelwise.data.load import Loadable
 from labelwise.errors import DataError, OptionError
-from labelwise.files import TEMPORARY, intact, read_json
+from labelwise.files import TEMPORARY, as_path, expanded, intact, is_folder, read_json
 from labelwise.settings import S, option_name, settings_of
 
 RUN_FILE = "run.json"
@@ -20,8 +21,42 @@ ANOTHER = "Begin a new run with another --out."
 PREPARED = (".lock", "data.parquet", "folds.parquet", TEMPORARY)
 
 
-def asked_settings(kind: type[S], folder: Path, given: Mapping[str, Any], resume: bool) -> S:
-    """The settings of this run; on resume those it began with, and no option may differ."""
+def run_folder(out: Any, data: Loadable) -> Path:
+    """The folder that a run is to be kept in.
+
+    Raises:
+        OptionError: it is no path, or lies within the images: its files would be taken for data.
+    """
+    folder = as_path(out, "--out")
+    if isinstance(data, str | Path) and is_folder(source := expanded(data)):
+        real = _real(source)
+        if real in _real(folder).parents:
+            raise OptionError(
+                f"--out {folder}: this is inside of the data, {real}. Give a folder outside of it."
+            )
+    return folder
+
+
+def _real(path: Path) -> Path:
+    """Without links and `..`, which can make a folder beside the data look as if it were inside."""
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError:  # a name that no folder can have; `locked` refuses it
+        return path
+
+
+def asked_settings(
+    kind: type[S],
+    folder: Path,
+    given: Mapping[str, Any],
+    resume: bool,
+    called: Mapping[str, str] | None = None,
+) -> S:
+    """The settings of this run; on resume those it began with, and no option may differ.
+
+    Args:
+        called: field -> option that gave it, where they are not of one name.
+    """
     settings = settings_of(kind, given)
     try:
         there = folder.exists()
@@ -43,12 +78,18 @@ def asked_settings(kind: type[S], folder: Path, given: Mapping[str, Any], resume
     with intact(folder / RUN_FILE, ANOTHER):
         began = settings_of(kind, read_json(folder / RUN_FILE)["settings"])
     for name, value in given.items():
+        option = (called or {}).get(name, option_name(name))
         if value is not None and getattr(settings, name) != getattr(began, name):
             raise OptionError(
-                f"{option_name(name)} {getattr(settings, name)!r}: this run began with "
-                f"{getattr(began, name)!r}. Resume it without the option, or begin a new run."
+                f"{option} {_said(getattr(settings, name))}: this run began with "
+                f"{_said(getattr(began, name))}. Resume it without the option, or begin a new run."
             )
     return began
+
+
+def _said(value: object) -> str:
+    """A value as an option has it: of several, one after the other."""
+    return ", ".join(map(repr, value)) or "none" if isinstance(value, tuple) else repr(value)
 
 
 def data_record(data: Loadable, dataset: Dataset) -> dict[str, Any]:

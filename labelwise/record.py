@@ -15,7 +15,11 @@ from labelwise.recipe.variants import recipe_of
 from labelwise.settings import make_settings
 
 
-class _Data(pydantic.BaseModel):
+class DataRecord(pydantic.BaseModel):
+    """What any run.json says about the data, as far as it is used again."""
+
+    name: str
+    source: str
     fingerprint: str
     images: int
 
@@ -24,7 +28,7 @@ class _Record(pydantic.BaseModel):
     """The fields that a resumed run builds on."""
 
     status: Literal["running", "done"]
-    data: _Data
+    data: DataRecord
     settings: dict[str, Any]
     variants: dict[str, dict[str, Any]]
     folds: int

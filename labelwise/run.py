@@ -30,7 +30,6 @@ from labelwise.files import (
     as_path,
     expanded,
     intact,
-    is_folder,
     read_json,
     remove_temporary,
     write_json,
@@ -43,6 +42,7 @@ from labelwise.folders import (
     check_same_data,
     data_record,
     locked,
+    run_folder,
 )
 from labelwise.leaderboard import add_test, make_leaderboard, pool, suspects
 from labelwise.machine import machine, torch_device, versions
@@ -52,7 +52,7 @@ from labelwise.plan import Plan, make_plan
 from labelwise.progress import Progress, Silent, clock, scanning
 from labelwise.recipe import RECIPES
 from labelwise.recipe.base import Context, Recipe
-from labelwise.recipe.variants import Variant, parse_variants, recipe_of
+from labelwise.recipe.variants import Variant, not_a_recipe, parse_variants, recipe_of
 from labelwise.record import read_record
 from labelwise.report.report import write_report
 from labelwise.settings import Settings, option_name
@@ -159,24 +159,33 @@ def compare(
         RunError: no variant finished.
     """
     began = time.perf_counter() if began is None else began
-    progress = progress or Silent()
-    folder = as_path(out, "--out")
-    _not_inside(folder, data)
-    texts, made = _recipes(recipes)
-    given = {"recipes": texts, **options}
-    settings, variants = _asked(folder, given, made, resume)
+    asked = _recipes(recipes)
+    return _run(data, out, asked, resume, progress or Silent(), command, began, options)
+
+
+def _run(
+    data: Loadable,
+    out: str | Path,
+    asked: _Asked,
+    resume: bool,
+    progress: Progress,
+    command: Sequence[str],
+    began: float,
+    options: Mapping[str, Any],
+) -> Run:
+    folder = run_folder(out, data)
+    settings, variants = _settled(folder, asked, options, resume)
     dataset = load(data, target=settings.target, progress=scanning(progress))
     if not dataset.class_names:
         _check_without_labels(dataset, variants, settings)
     with locked(folder):
         # Once more: while the data was looked at, another process may have begun this run.
-        settings, variants = _asked(folder, given, made, resume)
+        settings, variants = _settled(folder, asked, options, resume)
         if (folder / RUN_FILE).exists():
             record, protocol = _continued(folder, dataset)
         else:
-            asked_for = bool(texts or made)
             record, protocol = _begun(
-                folder, dataset, data, settings, command, variants, asked_for, progress, began
+                folder, dataset, data, settings, command, variants, asked.any, progress, began
             )
         if record["status"] != DONE:
             _execute(folder, dataset, settings, protocol, record, variants, progress)
@@ -364,58 +373,63 @@ def _continued(folder: Path, dataset: Dataset) -> tuple[dict[str, Any], Protocol
     return record, Protocol(splits, test, record["folds"], ())
 
 
-def _asked(
-    folder: Path, given: Mapping[str, Any], made: Sequence[Recipe], resume: bool
+@dataclass(frozen=True)
+class _Asked:
+    """The variants that were asked for.
+
+    Attributes:
+        texts: None if there are none.
+        made: recipes given as values, from Python only.
+        option: that named them, for messages.
+    """
+
+    texts: tuple[str, ...] | None
+    made: tuple[Recipe, ...]
+    option: str
+
+    @property
+    def any(self) -> bool:
+        return bool(self.texts or self.made)
+
+
+def _settled(
+    folder: Path, asked: _Asked, options: Mapping[str, Any], resume: bool
 ) -> tuple[Settings, tuple[Variant, ...]]:
     """The settings and variants of this run."""
-    settings = asked_settings(Settings, folder, given, resume)
-    return settings, _variants(folder, settings, made)
+    given = {"recipes": asked.texts, **options}
+    settings = asked_settings(Settings, folder, given, resume, called={"recipes": asked.option})
+    return settings, _variants(folder, settings, asked)
 
 
-def _not_inside(folder: Path, data: Loadable) -> None:
-    """Refuse a run within the images: its files would be taken for data."""
-    if not isinstance(data, str | Path) or not is_folder(data):
-        return
-    source = Path(data).resolve()
-    if folder.absolute() != source and source in folder.absolute().parents:
-        raise OptionError(
-            f"--out {folder}: this is inside of the data, {source}. Give a folder outside of it."
-        )
-
-
-def _recipes(
-    recipes: str | Sequence[str | Recipe] | None,
-) -> tuple[tuple[str, ...] | None, list[Recipe]]:
-    """Variants as text, and recipes that were given as values (from Python only)."""
+def _recipes(recipes: str | Sequence[str | Recipe] | None, option: str = "--recipes") -> _Asked:
     if recipes is None:
-        return None, []
+        return _Asked(None, (), option)
     listed = list(recipes) if isinstance(recipes, list | tuple) else [recipes]
     for item in listed:
         if not isinstance(item, str | Recipe):
-            raise OptionError(
-                f"--recipes {item!r}: expected the text of a recipe, such as 'cnn(epochs=5)', or "
-                "a Recipe."
-            )
+            raise OptionError(not_a_recipe(option, item))
     if not listed:
-        raise OptionError("--recipes: none is named. Leave the option out for those that fit.")
+        raise OptionError(f"{option}: none is named. Leave the option out for those that fit.")
     texts = tuple(item for item in listed if isinstance(item, str))
-    return texts or None, [item for item in listed if isinstance(item, Recipe)]
+    made = tuple(item for item in listed if isinstance(item, Recipe))
+    return _Asked(texts or None, made, option)
 
 
-def _variants(folder: Path, settings: Settings, made: Sequence[Recipe]) -> tuple[Variant, ...]:
+def _variants(folder: Path, settings: Settings, given: _Asked) -> tuple[Variant, ...]:
     """What to compare; on resume what the run began with, which given recipes must equal."""
-    asked: list[str | Recipe] = [*(settings.recipes or ()), *made]
+    asked: list[str | Recipe] = [*(settings.recipes or ()), *given.made]
     variants = parse_variants(
         asked or list(RECIPES),
         settings=settings.set,
         defaults=settings.recipe_fields,
+        option=given.option,
     )
     if not (folder / RUN_FILE).exists():
         return variants
     began = read_record(folder)["variants"]
     if {variant.name: variant.recipe.configuration for variant in variants} == began:
         return variants
-    if made:
+    if given.made:
         raise OptionError(
             f"--out {folder}: this run began with other recipes ({', '.join(began)}; their fields "
             "are in its run.json). Resume it with the same ones, or begin a new run."
@@ -508,15 +522,27 @@ def _announcement(
     return "\n".join(lines)
 
 
-def train(data: Loadable, *, recipe: str | Recipe, out: str | Path, **options: Any) -> Run:
+def train(
+    data: Loadable,
+    *,
+    recipe: str | Recipe,
+    out: str | Path,
+    resume: bool = False,
+    progress: Progress | None = None,
+    command: Sequence[str] = (),
+    began: float | None = None,
+    **options: Any,
+) -> Run:
     """One recipe under the protocol of `compare`, which the other arguments are those of.
 
     Data without any label are learned from by recipes that need none (`probe`): the result is a
     model without a head that embeds.
     """
-    if isinstance(recipe, str) and (count := len(parse_variants(recipe))) > 1:
+    asked = _recipes([recipe], "--recipe")
+    if asked.texts and (count := len(parse_variants(asked.texts, option=asked.option))) > 1:
         raise OptionError(
             f"--recipe {recipe!r} names {count} recipes. Give one, or compare them with "
             "`labelwise compare`."
         )
-    return compare(data, out=out, recipes=[recipe], **options)
+    began = time.perf_counter() if began is None else began
+    return _run(data, out, asked, resume, progress or Silent(), command, began, options)

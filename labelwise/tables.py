@@ -124,12 +124,23 @@ def recipes_table(found: list[dict[str, Any]]) -> RenderableType:
         table.add_column(column, overflow="fold")
     for item in recipe["fields"]:
         table.add_row(Text(item["name"]), Text(str(item["default"])), Text(item["meaning"]))
-    presets = [
-        Text(f"  {name}: {', '.join(f'{k}={v}' for k, v in values.items())}")
+    presets = {
+        name: ", ".join(f"{k}={v}" for k, v in values.items())
         for name, values in recipe.get("presets", {}).items()
-    ]
-    title = Text("Presets (fields they set):")
-    return Group(Text(recipe["description"]), table, *([title, *presets] if presets else []))
+    }
+    searched = {name: text for item in recipe["fields"] for name, text in item["search"].items()}
+    return Group(
+        Text(recipe["description"]),
+        table,
+        *_listed("Presets (fields they set):", presets),
+        *_listed("Searched by labelwise tune, unless they are given:", searched),
+    )
+
+
+def _listed(title: str, items: Mapping[str, str]) -> list[Text]:
+    """A title and a line each; nothing without items."""
+    lines = [Text(f"  {name}: {text}") for name, text in items.items()]
+    return [Text(title), *lines] if lines else []
 
 
 def doctor_table(found: Mapping[str, Any]) -> RenderableType:

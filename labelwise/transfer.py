@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,12 +40,27 @@ def find_backbone(name: str) -> Backbone:
         MissingExtraError: the package with the weights is not installed.
     """
     folder = expanded(name)
-    return _saved(name, folder) if name and is_folder(folder) else find_pretrained(name)
+    if not name or not is_folder(folder):
+        return find_pretrained(name)
+    folder = bundle.model_folder(folder)
+    files = (folder / bundle.MODEL_FILE, folder / bundle.WEIGHTS_FILE)
+    return _saved(name, folder, tuple(map(_stamp, files)))
 
 
-def _saved(name: str, folder: Path) -> SavedBackbone:
+def _stamp(file: Path) -> tuple[int, ...] | None:
+    """What changes when a file does, or when a relative name comes to mean another one."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+
+@lru_cache(maxsize=2)
+def _saved(name: str, folder: Path, stamps: tuple[object, ...]) -> SavedBackbone:
+    """Read and hashed once per process, however many fits ask; `stamps` tell when it changed."""
     model = bundle.load(folder)
-    file = bundle.model_folder(folder) / bundle.WEIGHTS_FILE
+    file = folder / bundle.WEIGHTS_FILE
     return SavedBackbone(
         name=name,
         file=file,

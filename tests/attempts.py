@@ -7,6 +7,7 @@ that forking it is sound (`End.server_threads` tells).
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import multiprocessing
 import os
@@ -16,11 +17,14 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import numpy as np
+import optuna  # noqa: F401
 import PIL.Image
 import pyarrow.dataset
 import pyarrow.parquet  # noqa: F401
@@ -31,7 +35,8 @@ import torch
 
 import labelwise.nn.taps
 import labelwise.run
-import labelwise.tables  # noqa: F401
+import labelwise.tables
+import labelwise.tuning.search  # noqa: F401
 from labelwise import cli
 from labelwise.report.report import _environment
 
@@ -73,6 +78,9 @@ class End:
         out, err: what it printed.
         seconds: that it took.
         publishes: files that were given their name.
+        seconds: that the command took.
+        ended: when it did, by the clock of all processes.
+        sent: when the signal of a fate by the clock was.
         server_threads: of the process it was forked from.
     """
 
@@ -80,6 +88,8 @@ class End:
     out: str = ""
     err: str = ""
     seconds: float = 0.0
+    ended: float = 0.0
+    sent: float | None = None
     publishes: int = 0
     server_threads: int = 1
 
@@ -96,16 +106,39 @@ def attempt(words: Sequence[object], cache: Path, fate: Fate | None = None) -> E
     with _LOCK:
         process.start()
         theirs.close()
-    end = End(None)
+    end, sent = End(None), None
     with connection, contextlib.suppress(EOFError, ConnectionResetError):
         _receive(connection, process)  # it is ready
         if fate.seconds is not None and not connection.poll(fate.seconds):  # it has not ended
+            sent = time.perf_counter()
             os.kill(process.pid, fate.signal)
         end = _receive(connection, process)
     with _LOCK:
         process.join()
         process.close()
-    return end
+    return dataclasses.replace(end, sent=sent)
+
+
+def at_once(function: Callable, items: Iterable) -> list:
+    """A function of every item, on all cores; an error says of which item."""
+
+    def noted(item):
+        try:
+            return function(item)
+        except BaseException as error:
+            error.add_note(repr(item))
+            raise
+
+    with ThreadPoolExecutor(max(2, len(os.sched_getaffinity(0)))) as pool:
+        return list(pool.map(noted, items))
+
+
+def moments(number: int, count: int, whole: End, seed: int) -> list[Fate]:
+    """Seeded fates: half at any time, half right before or after a publish."""
+    rng = np.random.default_rng(seed)
+    times = [Fate(number, seconds=s) for s in rng.uniform(0, whole.seconds, count // 2)]
+    publishes = rng.choice(whole.publishes, count - count // 2, replace=False)
+    return times + [Fate(number, publish=int(n), unnamed=bool(rng.integers(2))) for n in publishes]
 
 
 def _receive(connection: Connection, process: multiprocessing.Process) -> End:
@@ -136,10 +169,11 @@ def _child(words: list[str], cache: str, fate: Fate, connection: Connection) -> 
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-    seconds = time.perf_counter() - started
+    ended = time.perf_counter()
     out, err = sys.stdout.getvalue(), sys.stderr.getvalue()
     threads = len(os.listdir(f"/proc/{os.getppid()}/task"))  # noqa: PTH208
-    connection.send(End(status, out, err, seconds, len(published), threads))
+    end = End(status, out, err, ended - started, ended)
+    connection.send(dataclasses.replace(end, publishes=len(published), server_threads=threads))
     os._exit(0)
 
 

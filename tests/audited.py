@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import pickle
 import resource
 import shutil
 import sys
@@ -28,6 +29,7 @@ from labelwise import bundle
 from labelwise.backbones import find_pretrained
 from labelwise.data.load import load
 from labelwise.errors import BundleError, LabelwiseError
+from labelwise.model import Model
 from labelwise.tables import print_predictions
 from labelwise.use import predict as answer
 from tests import hostile
@@ -54,6 +56,7 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 INSTALLED = (sys.prefix, sys.base_prefix, str(Path(labelwise.__file__).parent), "<frozen ")
 READ = ("model.json", "weights.safetensors", "config.json", "model.safetensors")
 READ += ("image.png", "image.png.npz")
+RENEWED = 400
 
 
 class Watch:
@@ -109,13 +112,20 @@ def predict(folder: Path) -> None:
 
 
 def flips(origin: Path, folder: Path) -> dict[str, Any]:
-    """Single changed bits: of model.json every one, of the weights 1,000; and 20 lengths."""
+    """Single changed bits: of model.json every one, of the weights 1,000; and 20 lengths.
+
+    With a renewed hash, which has the network built for every bit, the first 400 of the 1,000.
+    """
     shutil.copytree(origin, folder)
     bits = 8 * (folder / "weights.safetensors").stat().st_size
     chosen = [int(bit) for bit in np.random.default_rng(0).choice(bits, 1000, replace=False)]
     every = range(8 * (folder / "model.json").stat().st_size)
     wrong = [*_kept(folder, "model.json", every), *_kept(folder, "weights.safetensors", chosen)]
-    return {"wrong": wrong, **_truncated(origin, folder), **_renewed(origin, folder, chosen)}
+    return {
+        "wrong": wrong,
+        **_truncated(origin, folder),
+        **_renewed(origin, folder, chosen[:RENEWED]),
+    }
 
 
 def _kept(folder: Path, name: str, bits: Iterable[int]) -> Iterator[str]:
@@ -142,11 +152,16 @@ def _flipped(file: Path, bit: int) -> Iterator[None]:
 
 def _refusal(folder: Path) -> str | None:
     """The one line that a model is refused with; None if it loads."""
+    found = _loaded(folder)
+    return found if isinstance(found, str) else None
+
+
+def _loaded(folder: Path) -> Model | str:
+    """The model, or the line that it is refused with."""
     try:
-        bundle.load(folder)
+        return bundle.load(folder)
     except BundleError as error:
         return str(error)
-    return None
 
 
 def _truncated(origin: Path, folder: Path) -> dict[str, list[str | None]]:
@@ -174,11 +189,12 @@ def _renewed(origin: Path, folder: Path, bits: Iterable[int]) -> dict[str, Any]:
             data = file.read_bytes()
             values["weights"]["sha256"] = hashlib.sha256(data).hexdigest()
             hostile.write_document(folder, values)
-            if _refusal(folder):
+            found = _loaded(folder)
+            if isinstance(found, str):
                 refused += 1
                 continue
             loaded += 1
-            untrue += _untrue(bundle.load(folder).network.state_dict(), data)
+            untrue += _untrue(found.network.state_dict(), data)
     return {"refused": refused, "loaded": loaded, "untrue": untrue}
 
 
@@ -202,6 +218,10 @@ def main(folder: Path) -> None:
     for kind in made.values():  # all that is imported late is imported now
         with contextlib.redirect_stdout(io.StringIO()):
             predict(kind)
+    data = pickle.dumps(hostile.Bomb())
+    bombs = [lambda: pickle.loads(data), Path("/etc/passwd").read_bytes, lambda: exec("1")]
+    with contextlib.chdir(folder):  # where the pickle's command writes
+        noticed = [bool(watch.run(folder, bomb)["events"]) for bomb in bombs]
     valid = {name: watch.run(kind, lambda kind=kind: predict(kind)) for name, kind in made.items()}
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     models = []
@@ -225,6 +245,7 @@ def main(folder: Path) -> None:
         np.savez(folder / name, **arrays)
         found = watch.run(folder, lambda name=name: load(folder / f"{name}.npz"))
     report = {"valid": valid, "models": models, "backbones": backbones, "kilobytes": grown}
+    report["noticed"] = noticed
     report |= {"flips": flips(made["cnn"], folder / "flips"), "objects": found}
     (folder / "outcomes.json").write_text(json.dumps(report))
 

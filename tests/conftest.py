@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} does not exist (set LABELWISE_DATA)")
     return folder
+
+
+@pytest.fixture(scope="module")
+def single_server() -> Iterator[None]:
+    """The server that attempts are forked from starts with the first; it must have one thread."""
+    from tests.attempts import SINGLE
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**SINGLE, "PYTHONPATH": str(ROOT)}.items():
+            patch.setenv(name, value)
+        yield

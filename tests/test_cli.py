@@ -170,6 +170,22 @@ def test_an_unusable_call_is_status_2_without_a_traceback(call, words):
     assert "Traceback" not in err
 
 
+def test_recipes_shows_the_ranges_that_tune_searches(call):
+    ranges = {"lr": "0.0001..0.03 (log)", "batch": "16 | 32 | 64 | 128", "hidden.depth": "1..3"}
+    shown = call("recipes", "mlp")[1].partition("Searched by labelwise tune")[2].splitlines()
+    fields = json.loads(call("recipes", "mlp", "--json")[1])[0]["fields"]
+    found = {name: text for field in fields for name, text in field["search"].items()}
+    assert ranges.items() <= found.items()
+    assert [line for line in shown[1:] if line] == [f"  {n}: {text}" for n, text in found.items()]
+
+
+def test_a_resumed_train_with_another_recipe_is_told_by_its_own_option(call, source, tmp_path):
+    words = ("train", source, "--out", tmp_path / "run", "--quiet", "--recipe")
+    assert call(*words, "mlp(epochs=1)")[0] == 0
+    _, _, err = call(*words, "mlp(epochs=2)", "--resume")
+    assert "--recipe 'mlp(epochs=2)': this run began with 'mlp(epochs=1)'" in err
+
+
 def test_a_run_that_fails_is_status_1(call, source, tmp_path):
     status, _, err = call(
         "compare",

@@ -20,6 +20,7 @@ import labelwise
 from labelwise import run as run_module
 from labelwise.errors import LabelwiseError, OptionError, RunError
 from labelwise.plain import LONGEST_MESSAGE, message_line, plain
+from labelwise.tuning.disk import Tuning
 from tests import test_cli
 from tests.images import class_folders
 from tests.tasks import gratings_file
@@ -141,13 +142,18 @@ def refused_or_begun(answer) -> None:
         (["compare", "--recipes", "probe", "--backbone", "~no one/x"], ["not a known backbone"]),
         (["compare", "--set", "."], ["--set '.'", "cnn.epochs=5"]),
         (["train", "DATA", "--out", "OUT", "--recipe", "mlp,cnn"], ["names 2 recipes", "compare"]),
-        (["train", "DATA", "--out", "OUT", "--recipe", ""], ["expected a recipe"]),
+        (["train", "DATA", "--out", "OUT", "--recipe", ""], ["--recipe ''", "expected a recipe"]),
+        (["tune", "DATA", "--out", "OUT", "--recipe", "mlp("], ["--recipe 'mlp('", "a field"]),
+        (["tune", "DATA", "--out", "OUT", "--recipe", "a,b"], ["--recipe 'a,b' names 2 recipes"]),
+        (["tune", "DATA", "--out", "OUT", "--recipe", "mlp", "--set", "lr"], ["expected field="]),
+        (["tune", "DATA", "--out", "OUT", "--recipe", "mlp", "--set", "mlp.lr=1"], ["--set 'mlp"]),
         # places
         (["compare", "--out", "FILE"], ["this is a file"]),
         (["compare", "--out", "FILE/run"], ["cannot be written", "Give another one"]),
         (["compare", "--out", LONG], ["there can be no such folder", "Give another one"]),
         (["compare", "--out", ""], ["the folder exists already"]),
         (["compare", "PHOTOS", "--out", "PHOTOS/run"], ["inside of the data", "outside of it"]),
+        (["tune", "PHOTOS", "--recipe", "mlp", "--out", "PHOTOS/run"], ["inside of the data"]),
         (["compare", "PHOTOS", "--out", "PHOTOS"], ["the folder exists already"]),
         (["compare", "--config", "PHOTOS"], ["--config", "cannot be read"]),
         (["check", ""], ["'' names no data", "Expected a folder of images"]),
@@ -347,7 +353,10 @@ def test_a_damaged_result_is_named(call, source, tmp_path, name):
     assert f"{name} is damaged" in message
 
 
-@pytest.mark.parametrize("value", [None, 3, b"x", [], ["a"], {}, object(), np.zeros(3)], ids=str)
+WRONG = [None, 3, b"x", [], ["a"], {}, object(), np.zeros(3)]
+
+
+@pytest.mark.parametrize("value", WRONG, ids=lambda value: type(value).__name__)
 def test_a_wrong_type_from_python_is_refused_by_every_function(source, tmp_path, value):
     model = labelwise.ImageClassifier("mlp(epochs=1)")
     out = tmp_path / "run"
@@ -358,6 +367,10 @@ def test_a_wrong_type_from_python_is_refused_by_every_function(source, tmp_path,
         "compare": lambda: labelwise.compare(value, out=out),
         "compare out": lambda: labelwise.compare(source, out=value),
         "train": lambda: labelwise.train(source, recipe=value, out=out),
+        "tune": lambda: labelwise.tune(value, recipe="mlp", out=out),
+        "tune recipe": lambda: labelwise.tune(source, recipe=value, out=out),
+        "tune out": lambda: labelwise.tune(source, recipe="mlp", out=value),
+        "Tuning": lambda: Tuning(value),
         "evaluate": lambda: labelwise.evaluate(value, source),
         "predict": lambda: labelwise.predict(value, "x.png"),
         "embed": lambda: labelwise.embed(value, source),

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
-from safetensors.numpy import load_file
 
-from labelwise import bundle
 from labelwise.run import Run
-from tests.attempts import SINGLE, End, Fate, attempt
-from tests.runs import assert_same_files, without_times
+from tests.attempts import LONGEST, End, Fate, at_once, attempt, moments
+from tests.runs import assert_same_files, assert_whole, without_times
 from tests.tasks import gratings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,15 +31,6 @@ RECIPES = (
 KINDS = (("--test", 0.2, "--save-models", "all"), ())
 ORDERLY = {signal.SIGINT: 130, signal.SIGTERM: 143}
 ENDING = 1.0  # seconds at the end of a run in which a signal may come too late
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _single_server() -> Iterable[None]:
-    """The server that attempts are forked from starts with the first; it must have one thread."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**SINGLE, "PYTHONPATH": str(ROOT)}.items():
-            patch.setenv(name, value)
-        yield
 
 
 @dataclass(frozen=True)
@@ -66,7 +50,7 @@ class Place:
         return self.folder / "cache"
 
     def attempt(self, fate: Fate | None = None, *, resume: bool = True, seed: int = 0) -> End:
-        words = ["compare", self.photos, "--out", self.run, "--recipes", RECIPES, "--folds", 3]
+        words = ["compare", self.photos, "--out", self.run, "--recipes", RECIPES, "--folds", 2]
         words += [*KINDS[self.kind], "--seed", seed, "--quiet"]
         return attempt([*words, "--resume"] if resume else words, self.cache, fate)
 
@@ -89,7 +73,7 @@ def photos(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def wholes(photos, tmp_path_factory):
+def wholes(single_server, photos, tmp_path_factory):
     """A run of each kind, without a disturbance."""
     places = [Place(tmp_path_factory.mktemp("whole"), photos, kind) for kind in range(len(KINDS))]
     wholes = [
@@ -97,52 +81,6 @@ def wholes(photos, tmp_path_factory):
     ]
     assert [whole.end.status for whole in wholes] == [0, 0]
     return wholes
-
-
-def at_once(function: Callable, items: Iterable) -> list:
-    """A function of every item, on all cores; an error says of which item."""
-
-    def noted(item):
-        try:
-            return function(item)
-        except BaseException as error:
-            error.add_note(repr(item))
-            raise
-
-    with ThreadPoolExecutor(max(2, len(os.sched_getaffinity(0)))) as pool:
-        return list(pool.map(noted, items))
-
-
-def moments(number: int, count: int, whole: Whole, seed: int) -> list[Fate]:
-    """Seeded fates: half at any time, half right before or after a publish."""
-    rng = np.random.default_rng(seed)
-    times = [Fate(number, seconds=s) for s in rng.uniform(0, whole.end.seconds, count // 2)]
-    publishes = rng.choice(whole.end.publishes, count - count // 2, replace=False)
-    return times + [Fate(number, publish=int(n), unnamed=bool(rng.integers(2))) for n in publishes]
-
-
-def assert_whole(folder: Path) -> None:
-    """Every published file can be read to its end."""
-    read = {
-        ".json": lambda path: json.loads(path.read_text("utf-8")),
-        ".jsonl": lambda path: [json.loads(line) for line in path.read_text().splitlines()],
-        ".parquet": pd.read_parquet,
-        ".safetensors": load_file,
-        ".npy": np.load,
-    }
-    for path in folder.rglob("[!.]*"):
-        if path.suffix in read:
-            read[path.suffix](path)
-        elif path.suffix == ".html":
-            assert path.read_text("utf-8").endswith("</html>")
-        elif path.suffix == ".ids":
-            assert len(path.read_text().split()) == len(np.load(path.with_suffix(".npy")))
-        elif path.suffix == ".sqlite":
-            with closing(sqlite3.connect(path)) as database:
-                assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    for model in folder.rglob("model"):
-        if len(list(model.glob("[!.]*"))) == 2:
-            bundle.load(model)
 
 
 def finished(run: Path) -> dict[Path, tuple[int, str]]:
@@ -187,8 +125,8 @@ def test_attempts_are_forked_from_a_process_with_one_thread(wholes):
 
 def test_a_run_killed_at_any_moment_resumes(wholes, photos, tmp_path):
     """Every third is killed a second time while it resumes."""
-    fates = [moments(signal.SIGKILL, 15, whole, seed) for seed, whole in enumerate(wholes)]
-    again = moments(signal.SIGKILL, 10, wholes[0], 2)
+    fates = [moments(signal.SIGKILL, 15, whole.end, seed) for seed, whole in enumerate(wholes)]
+    again = moments(signal.SIGKILL, 10, wholes[0].end, 2)
 
     def ordeal(case: tuple[int, int]) -> bool:
         kind, number = case
@@ -207,7 +145,7 @@ def test_a_run_killed_at_any_moment_resumes(wholes, photos, tmp_path):
 
 @pytest.mark.parametrize("number", ORDERLY)
 def test_an_interrupted_run_ends_orderly_and_resumes(wholes, photos, tmp_path, number):
-    fates = [moments(number, 5, whole, number + kind) for kind, whole in enumerate(wholes)]
+    fates = [moments(number, 5, whole.end, number + kind) for kind, whole in enumerate(wholes)]
 
     def ordeal(case: tuple[int, int]) -> None:
         kind, index = case
@@ -215,8 +153,7 @@ def test_an_interrupted_run_ends_orderly_and_resumes(wholes, photos, tmp_path, n
         place = Place(tmp_path / f"{kind}-{index}", photos, kind)
         end = place.attempt(fate)
         # Sent when the run was ending, or later: it may have ended by itself.
-        late = end.status == 0 and fate.seconds is not None
-        late = late and end.seconds <= fate.seconds + ENDING
+        late = end.status == 0 and end.sent is not None and end.ended <= end.sent + ENDING
         assert late or end.status == ORDERLY[number], end.err
         assert late or (end.err.count("\n") == 1 and "--resume" in end.err), end.err
         assert temporary(place) == set()
@@ -270,28 +207,28 @@ def test_two_runs_at_once_share_a_cache(wholes, photos, tmp_path):
 
 def test_signals_end_the_program_itself_orderly(photos, tmp_path):
     """New processes, with their progress, in the middle of a training that would take minutes."""
-    started = {}
-    for number in ORDERLY:
-        words = ["compare", photos, "--out", tmp_path / str(int(number)), "--folds", 3]
-        words += ["--recipes", "a=mlp(hidden=8, epochs=1), b=cnn(epochs=30000)"]
-        started[number] = subprocess.Popen(
-            [sys.executable, "-m", "labelwise.cli", *map(str, words)],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    for number, process in started.items():
-        run = tmp_path / str(int(number))
-        deadline = time.monotonic() + 60
-        while not (run / "trials/a/labels-all_repeat-0_fold-2/trial.json").exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        process.send_signal(number)
-    for number, process in started.items():
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == ORDERLY[number], err
-        assert "--resume" in err.splitlines()[-1]
-        assert "Traceback" not in err
+    with ExitStack() as stack:
+        started = {}
+        for number in ORDERLY:
+            words = ["compare", photos, "--out", tmp_path / str(int(number)), "--folds", 2]
+            words += ["--recipes", "a=mlp(hidden=8, epochs=1), b=cnn(epochs=30000)"]
+            command = [sys.executable, "-m", "labelwise.cli", *map(str, words)]
+            process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+            started[number] = stack.enter_context(process)
+            stack.callback(process.kill)  # a test that fails leaves no training behind
+        for number, process in started.items():
+            run = tmp_path / str(int(number))
+            deadline = time.monotonic() + LONGEST
+            while not (run / "trials/a/labels-all_repeat-0_fold-1/trial.json").exists():
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            process.send_signal(number)
+        for number, process in started.items():
+            _, err = process.communicate(timeout=LONGEST)
+            assert process.returncode == ORDERLY[number], err
+            assert "--resume" in err.splitlines()[-1]
+            assert "Traceback" not in err
     assert not list(tmp_path.rglob(".*.tmp"))
 
 
@@ -328,7 +265,7 @@ print(open(os.path.join(disk, "run", "leaderboard.json")).read())
 def test_a_disk_that_is_really_full_is_one_message_and_the_run_resumes(wholes, photos, tmp_path):
     """The cache is on it as well."""
     words = ["labelwise", "compare", photos, "--out", tmp_path / "run", "--recipes", RECIPES]
-    words += ["--folds", 3, *KINDS[0], "--quiet", "--resume"]
+    words += ["--folds", 2, *KINDS[0], "--quiet", "--resume"]
     command = ["unshare", "-rm", sys.executable, "-c", DISK, tmp_path, *words]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
     assert done.stderr.count("\n") == 1, done.stderr

@@ -18,6 +18,7 @@ from labelwise.measure import (
 )
 from labelwise.measure.bands import GRID
 from labelwise.measure.curves import corners, steps, thinned
+from tests.answers import predictions
 
 relaxed = settings(deadline=None, max_examples=60)
 
@@ -137,15 +138,6 @@ def distance(points, line):
     return np.linalg.norm(points[:, None] - begin - share[..., None] * along, axis=2).min(axis=1)
 
 
-def predictions(n, k, signal=2.0, seed=0):
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, k, n)
-    logits = rng.normal(size=(n, k))
-    logits[np.arange(n), labels] += signal
-    proba = np.exp(logits)
-    return labels, proba / proba.sum(axis=1, keepdims=True)
-
-
 def lines(labels, proba):
     for of in (*np.unique(labels).tolist(), "micro", "macro"):
         roc = roc_curve(labels, proba, of)
@@ -163,7 +155,7 @@ def test_no_point_of_a_curve_is_further_from_the_thinned_one_than_the_tolerance(
 
 
 def test_ten_thousand_points_come_to_less_than_two_hundred():
-    for line in lines(*predictions(10_000, 3)):
+    for line in lines(*predictions(10_000, 3, signal=2.0)):
         assert len(thinned(line)) < 200
 
 

@@ -263,8 +263,8 @@ def test_without_recipes_those_that_fit_run_and_the_others_are_listed_with_the_r
         from PIL import Image
 
         Image.open(path).resize((150, 140)).rotate(number).save(path)
-    run = compare(folder, out=tmp_path / "run", budget="30s", image_size=32)
-    assert {row["variant"] for row in run.results["rows"]} <= set(RECIPES) - {"mlp"}
+    run = compare(folder, out=tmp_path / "run", budget="5s", image_size=32, folds=2)
+    assert {"probe"} <= {row["variant"] for row in run.results["rows"]} <= set(RECIPES) - {"mlp"}
     (left,) = (item for item in run.record["plan"]["left_out"] if item["variant"] == "mlp")
     assert "larger than 64 pixels" in left["reason"]
 
@@ -436,12 +436,12 @@ def test_a_probe_resumed_in_the_middle_ends_with_the_same_numbers(tmp_path, monk
 
     source = gratings_file(tmp_path / "g.npz", 12)
     recipes = "probe(image_size=32)"
-    whole = compare(source, out=tmp_path / "whole", recipes=recipes)
+    whole = compare(source, out=tmp_path / "whole", recipes=recipes, folds=3)
     monkeypatch.setattr(module, "write_report", lambda *a: pytest.fail("stopped"))
     with pytest.raises(pytest.fail.Exception):
-        compare(source, out=tmp_path / "run", recipes=recipes)
+        compare(source, out=tmp_path / "run", recipes=recipes, folds=3)
     monkeypatch.undo()
-    lost = tmp_path / "run" / "trials" / "probe" / "labels-all_repeat-0_fold-3"
+    lost = tmp_path / "run" / "trials" / "probe" / "labels-all_repeat-0_fold-1"
     for name in ("trial.json", "predictions.parquet"):
         (lost / name).unlink()
     run = compare(source, out=tmp_path / "run", resume=True)

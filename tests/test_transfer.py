@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 import labelwise
-from labelwise import bundle
+from labelwise import bundle, transfer
 from labelwise.data.load import load
 from labelwise.errors import BundleError, OptionError
 from labelwise.recipe.base import Context
@@ -55,6 +57,32 @@ def test_what_builds_on_a_saved_model_learns_the_new_classes_and_can_be_saved(so
     loaded = bundle.load(bundle.save(probe, tmp_path / "probe"))
     np.testing.assert_allclose(loaded.logits(images), probe.logits(images), rtol=1e-3, atol=1e-3)
     assert loaded.preprocessing == source[0].preprocessing
+
+
+def test_a_saved_model_is_read_once_however_many_fits_build_on_it(source, tmp_path, monkeypatch):
+    folder = shutil.copytree(source[1], tmp_path / "model")
+    read = Mock(side_effect=bundle.load)
+    monkeypatch.setattr(transfer.bundle, "load", read)
+    data = other_data(tmp_path / "other.npz")
+    labelwise.compare(data, recipes=f"probe(backbone={folder})", out=tmp_path / "run", folds=2)
+    assert [call.args for call in read.call_args_list].count((folder,)) == 1
+
+
+def test_a_saved_model_that_was_replaced_is_read_anew(source, data, tmp_path):
+    folder = shutil.copytree(source[1], tmp_path / "model")
+    before = find_backbone(str(folder))
+    bundle.save(Cnn(epochs=1).fit(task_from(data), Context(seed=1)).model, folder)
+    assert find_backbone(str(folder)).sha256 != before.sha256
+
+
+def test_a_relative_name_is_that_of_the_current_folder(source, data, tmp_path, monkeypatch):
+    shutil.copytree(source[1], tmp_path / "a" / "model")
+    bundle.save(Cnn(epochs=1).fit(task_from(data), Context()).model, tmp_path / "b" / "model")
+    found = []
+    for place in "ab":
+        monkeypatch.chdir(tmp_path / place)
+        found.append(find_backbone("model").sha256)
+    assert found[0] != found[1]
 
 
 def test_a_folder_without_a_model_is_refused_by_name(tmp_path):

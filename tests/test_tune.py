@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import shlex
+import shutil
+from pathlib import Path
 from typing import Any, ClassVar
 
 import filelock
@@ -18,15 +21,17 @@ from typer.testing import CliRunner
 import labelwise as lw
 from labelwise import cli
 from labelwise.data.split import LabelCount, Split, make_protocol
-from labelwise.errors import MissingExtraError, OptionError, RunError
+from labelwise.errors import DataError, MissingExtraError, OptionError, RunError
 from labelwise.nn.layers import parse_layers
 from labelwise.progress import Silent
 from labelwise.recipe import RECIPES
 from labelwise.recipe.base import Context, Fitted, Task
 from labelwise.recipe.mlp import Mlp
 from labelwise.recipe.ranges import Choices, Parts
-from labelwise.recipe.variants import given_fields
+from labelwise.recipe.variants import given_fields, recipe_of
+from labelwise.tuning import search as search_module
 from labelwise.tuning.begin import visible
+from labelwise.tuning.disk import Tuning
 from labelwise.tuning.halving import FACTOR, FEWEST_JUDGED, make_ladder, tempered_loss
 from labelwise.tuning.records import read_records
 from labelwise.tuning.space import Base, Space, make_space
@@ -50,6 +55,15 @@ def few(tmp_path_factory):
 def tuned(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tuned") / "run"
     return search(data, folder, trials=12)
+
+
+@pytest.fixture(scope="module")
+def begun(few, tmp_path_factory):
+    """A search that was stopped after its second trial."""
+    folder = tmp_path_factory.mktemp("begun") / "run"
+    with pytest.raises(KeyboardInterrupt):
+        search(few, folder, trials=3, progress=Killed("trial 2"))
+    return folder
 
 
 def search(data: Any, folder: Any, **options: Any) -> Any:
@@ -104,14 +118,17 @@ def test_the_same_seed_gives_the_same_trials_and_another_seed_others(few, tmp_pa
 class Killed(Silent):
     """Ends the process, as far as that can be, when some trial begins."""
 
+    def __init__(self, trial: str) -> None:
+        self.trial = trial
+
     def begin(self, what: str) -> None:
-        if what.startswith("trial 3"):
+        if what.startswith(self.trial):
             raise KeyboardInterrupt
 
 
 def test_a_search_that_was_killed_goes_on_and_ends_the_same(data, tuned, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        search(data, tmp_path / "run", trials=12, progress=Killed())
+        search(data, tmp_path / "run", trials=12, progress=Killed("trial 3"))
     assert len(read_records(tmp_path / "run")) == 3
     resumed = search(data, tmp_path / "run", trials=12, resume=True)
     pd.testing.assert_frame_equal(without_times(resumed.trials), without_times(tuned.trials))
@@ -134,6 +151,39 @@ def test_a_folder_that_another_process_writes_is_refused(few, tmp_path):
         search(few, tmp_path / "run")
 
 
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"number": 1'])
+@pytest.mark.parametrize("name", ["run.json", "trials/0001.json", "data.parquet", "folds.parquet"])
+def test_a_damaged_file_of_a_search_is_named(few, begun, tmp_path, name, content):
+    folder = shutil.copytree(begun, tmp_path / "run")
+    (folder / name).write_bytes(content)
+    with pytest.raises(DataError, match=f"{name} is damaged, or from another version"):
+        search(few, folder, trials=3, resume=True)
+
+
+@pytest.mark.parametrize(("name", "read"), [("tuning.json", "results"), ("run.json", "record")])
+@pytest.mark.parametrize("content", [b"", b"[1]", b'{"metric": "accuracy"}'])
+def test_a_damaged_result_of_a_search_is_named(begun, tmp_path, name, read, content):
+    folder = shutil.copytree(begun, tmp_path / "run")
+    (folder / name).write_bytes(content)
+    with pytest.raises(DataError, match=f"{name} is damaged.*(Delete|Begin)"):
+        getattr(Tuning(folder), read)
+
+
+def test_a_deleted_trial_and_those_after_it_are_run_again(few, begun, tmp_path):
+    folder = shutil.copytree(begun, tmp_path / "run")
+    (folder / "trials" / "0000.json").unlink()
+    again = search(few, folder, trials=3, resume=True)
+    whole = search(few, tmp_path / "whole", trials=3)
+    pd.testing.assert_frame_equal(without_times(again.trials), without_times(whole.trials))
+
+
+def test_a_search_is_not_resumed_with_other_declared_ranges(few, begun, tmp_path, monkeypatch):
+    folder = shutil.copytree(begun, tmp_path / "run")
+    monkeypatch.setattr(search_module, "make_space", lambda *_: make_space(Base("mlp"), (), ()))
+    with pytest.raises(OptionError, match="began with other ranges"):
+        search(few, folder, trials=3, resume=True)
+
+
 class Spy:
     """Pixels that remember which rows were decoded."""
 
@@ -151,6 +201,26 @@ def test_no_image_of_the_test_part_is_decoded(data, tmp_path, monkeypatch):
     search(watched, tmp_path / "run", trials=3, test=0.3, seed=5)
     sealed = make_protocol(data, test=0.3, seed=5).test
     assert watched.pixels.rows == set(data.usable.tolist()) - set(sealed.tolist())
+
+
+def test_the_command_it_prints_judges_the_winner_on_images_that_the_search_never_saw(tmp_path):
+    grating_data(tmp_path, per_class=12)
+    options = {"test": 0.2, "seed": 4, "folds": 3, "labels": "6/class", "trials": 3}
+    found = search(tmp_path / "gratings.npz", tmp_path / "run", **options)
+    words = shlex.split(found.results["next"])
+    assert CliRunner().invoke(cli.app, [*words[1:], "--quiet"]).exit_code == 0
+    judged = lw.Run(tmp_path / "run-judged")
+    sealed, kept = (set(sealed_ids(folder)) for folder in (judged.folder, found.folder))
+    learned = set(pd.read_parquet(found.folder / "folds.parquet")["id"])
+    assert (sealed, len(sealed)) == (kept, 7)
+    assert not sealed & learned
+    assert {row["test"]["accuracy"]["n"] for row in judged.results["rows"]} == {7}
+    assert found.best in {recipe_of(row["recipe"]) for row in judged.results["rows"]}
+
+
+def sealed_ids(folder: Path) -> pd.Series:
+    table = pd.read_parquet(folder / "data.parquet")
+    return table[table["split"] == "test"]["id"]
 
 
 @dataclasses.dataclass(frozen=True)

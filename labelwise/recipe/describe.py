@@ -9,6 +9,7 @@ from typing import Any
 from labelwise.errors import OptionError
 from labelwise.recipe import RECIPES
 from labelwise.recipe.base import Recipe
+from labelwise.recipe.ranges import ranges_of
 
 
 def recipes(name: str | None = None) -> list[dict[str, Any]]:
@@ -16,7 +17,7 @@ def recipes(name: str | None = None) -> list[dict[str, Any]]:
 
     Returns:
         For all: name, regime, uses_unlabeled. For one also its description, fields (name, default,
-        meaning) and presets.
+        meaning, and search: what `tune` varies, as `--search` names it -> range) and presets.
 
     Raises:
         OptionError: there is no recipe of this name.
@@ -32,6 +33,10 @@ def recipes(name: str | None = None) -> list[dict[str, Any]]:
             "name": field.name,
             "default": made.configuration[field.name],
             "meaning": field.metadata["help"],
+            "search": {
+                name: str(found)
+                for name, found in ranges_of(field.name, field.metadata["search"]).items()
+            },
         }
         for field in dataclasses.fields(kind)
     ]

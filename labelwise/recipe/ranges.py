@@ -55,6 +55,15 @@ class Parts:
     render: Callable[[Mapping[str, str]], str]
 
 
+def ranges_of(field: str, declared: Range | Parts | None) -> dict[str, Range]:
+    """The ranges of a field by the names that a search has for them: FIELD, or FIELD.PART each."""
+    if declared is None:
+        return {}
+    if isinstance(declared, Parts):
+        return {f"{field}.{part}": found for part, found in declared.ranges.items()}
+    return {field: declared}
+
+
 def choices(*values: object) -> Choices:
     """Choices from values.
 

@@ -1,4 +1,4 @@
-"""Variants: what is compared. `name=recipe(field=value, other=recipe(...))`, read from text."""
+"""Variants: what is compared. Recipes with names, from text and back."""
 
 from __future__ import annotations
 
@@ -15,18 +15,9 @@ import pydantic
 from labelwise.errors import OptionError
 from labelwise.recipe import RECIPES
 from labelwise.recipe.base import Recipe
+from labelwise.recipe.grammar import Call, read_variants
 
-DEEPEST = 20  # recipes inside of each other
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_TOKEN = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([(),=])|([^\s(),="']+))""")
-
-
-@dataclass(frozen=True)
-class Call:
-    """A recipe as it was written: its name and its fields, values still text or calls."""
-
-    recipe: str
-    fields: Mapping[str, str | Call]
 
 
 @dataclass(frozen=True)
@@ -42,6 +33,7 @@ def parse_variants(
     *,
     settings: Sequence[str] = (),
     defaults: Mapping[str, Any] | None = None,
+    option: str = "--recipes",
 ) -> tuple[Variant, ...]:
     """Read variants.
 
@@ -49,13 +41,14 @@ def parse_variants(
         texts: "cnn, pool=cnn(preset=mammals-pool)", or a list of such texts and of recipes.
         settings: "variant.field=value" each, overriding what the text says.
         defaults: field -> value for every variant whose recipe has the field and does not give it.
+        option: that the texts were given with, for messages.
 
     Raises:
         OptionError, LayerError: names what could not be read, with what was expected there.
     """
     written: list[tuple[str, Call | Recipe]] = []
     for text in [texts] if isinstance(texts, str) else texts:
-        written += [(text.name, text)] if isinstance(text, Recipe) else _Reader(text).variants()
+        written += [(text.name, text)] if isinstance(text, Recipe) else read_variants(text, option)
     if not written:
         raise OptionError(f"No recipe is named. Choose from {', '.join(RECIPES)}.")
     names = [name for name, _ in written]
@@ -85,17 +78,26 @@ def parse_variants(
 
 
 def given_fields(variant: str | Recipe) -> frozenset[str]:
-    """Fields that one variant gives: those of its text, or of a recipe those not at their default.
+    """Fields that the one variant of --recipe gives: in its text, or of a recipe off their default.
 
     Raises:
-        OptionError: the text cannot be read, or names several variants.
+        OptionError: it is neither, the text cannot be read, or names several variants.
     """
     if isinstance(variant, Recipe):
         return frozenset(_changed(variant))
-    found = _Reader(variant).variants()
+    if not isinstance(variant, str):
+        raise OptionError(not_a_recipe("--recipe", variant))
+    found = read_variants(variant, "--recipe")
     if len(found) != 1:
-        raise OptionError(f"{variant!r}: give one recipe, as cnn(epochs=5).")
+        raise OptionError(f"--recipe {variant!r} names {len(found)} recipes. Give one.")
     return frozenset(found[0][1].fields)
+
+
+def not_a_recipe(option: str, value: object) -> str:
+    """What is said of a value that is neither text nor a recipe."""
+    return (
+        f"{option} {value!r}: expected the text of a recipe, such as 'cnn(epochs=5)', or a Recipe."
+    )
 
 
 def variant_text(variant: Variant) -> str:
@@ -210,87 +212,3 @@ def _unknown(what: str, name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"there is no {what} {name!r}; {hint}choose from {', '.join(known)}."
-
-
-class _Reader:
-    """Reads `name=recipe(field=value, ...)` one token after the other."""
-
-    def __init__(self, text: str) -> None:
-        self.text, self.place = text, 0
-        self.tokens: list[tuple[str, str]] = []  # (kind, text): mark, word or quoted
-        while text[self.place :].strip():
-            match = _TOKEN.match(text, self.place)
-            if match is None:
-                raise OptionError(f"--recipes {text!r}: a quotation mark is not closed.")
-            double, single, mark, word = match.groups()
-            quoted = double if double is not None else single
-            if quoted is not None:
-                self.tokens.append(("quoted", quoted))
-            else:
-                self.tokens.append(("mark", mark) if mark else ("word", word))
-            self.place = match.end()
-        self.place = 0
-
-    def variants(self) -> list[tuple[str, Call]]:
-        found = []
-        while True:
-            first = self._take("word", "a recipe")
-            if self._next("="):
-                found.append((first, self._call(self._take("word", "a recipe"))))
-            else:
-                found.append((first, self._call(first)))
-            if self.place == len(self.tokens):
-                return found
-            self._expect(",")
-
-    def _call(self, recipe: str, depth: int = 0) -> Call:
-        fields: dict[str, str | Call] = {}
-        if depth > DEEPEST:
-            raise OptionError(
-                f"--recipes {self.text!r}: more than {DEEPEST} recipes stand inside of each "
-                "other. Name fewer."
-            )
-        if not self._next("("):
-            return Call(recipe, fields)
-        while not self._next(")"):
-            name = self._take("word", "a field")
-            self._expect("=")
-            if name in fields:
-                raise OptionError(f"--recipes {self.text!r}: {name!r} is given twice.")
-            kind, value = self._token("a value")
-            if kind == "word" and (value in RECIPES or self._peek("(")):
-                fields[name] = self._call(value, depth + 1)
-            else:
-                fields[name] = value
-            if not self._peek(")"):
-                self._expect(",")
-        return Call(recipe, fields)
-
-    def _peek(self, mark: str) -> bool:
-        return self.place < len(self.tokens) and self.tokens[self.place] == ("mark", mark)
-
-    def _next(self, mark: str) -> bool:
-        found = self._peek(mark)
-        self.place += found
-        return found
-
-    def _expect(self, mark: str) -> None:
-        if not self._next(mark):
-            raise OptionError(f"--recipes {self.text!r}: expected {mark!r} {self._where()}.")
-
-    def _token(self, what: str) -> tuple[str, str]:
-        if self.place == len(self.tokens) or self.tokens[self.place][0] == "mark":
-            raise OptionError(f"--recipes {self.text!r}: expected {what} {self._where()}.")
-        self.place += 1
-        return self.tokens[self.place - 1]
-
-    def _take(self, kind: str, what: str) -> str:
-        found, value = self._token(what)
-        if found != kind:
-            raise OptionError(f"--recipes {self.text!r}: expected {what}, not {value!r} in quotes.")
-        return value
-
-    def _where(self) -> str:
-        if self.place == len(self.tokens):
-            return "at the end"
-        return f"before {self.tokens[self.place][1]!r}"

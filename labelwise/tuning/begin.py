@@ -52,7 +52,7 @@ def begin(
         "data": data_record(data, dataset),
         "settings": settings.model_dump(mode="json"),
         "recipe": recipe.configuration,
-        "space": {name: str(found) for name, found in space.ranges.items()},
+        "space": space.texts,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions() | {"optuna": importlib.metadata.version("optuna")},
         "machine": machine(),

@@ -13,11 +13,10 @@ from labelwise.errors import RunError
 from labelwise.files import write_json, write_parquet
 from labelwise.recipe.variants import Variant, variant_text
 from labelwise.settings import TuneSettings
+from labelwise.tuning.disk import RESULTS, TABLE
 from labelwise.tuning.page import write_page
 from labelwise.tuning.records import Record, ranked, table_of
 from labelwise.tuning.space import Base
-
-RESULTS = "tuning.json"
 
 
 def finish(
@@ -29,7 +28,7 @@ def finish(
 ) -> None:
     """Write the table and the page, and last the results."""
     best = ranked(records, settings.metric)
-    write_parquet(folder / "trials.parquet", table_of(records, settings.metric))
+    write_parquet(folder / TABLE, table_of(records, settings.metric))
     if not best:
         reasons = dict.fromkeys(r.outcome.reason for r in records if r.outcome.reason)
         raise RunError(f"No trial was completed. {'; '.join(map(str, reasons))}")

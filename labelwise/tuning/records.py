@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pydantic
 
 from labelwise.errors import MissingExtraError
-from labelwise.files import read_json, write_json
+from labelwise.files import intact, read_json, write_json
 from labelwise.measure.metrics import METRICS
 from labelwise.tuning.halving import COMPLETE, FACTOR, FAILED, Outcome
 from labelwise.tuning.space import Space
@@ -48,19 +49,27 @@ class Record:
 
     def write(self, folder: Path) -> None:
         """Publish the record in a run's folder."""
-        write_json(folder / "trials" / f"{self.number:04}.json", asdict(self))
+        write_json(_file(folder, self.number), asdict(self))
+
+
+_RECORD = pydantic.TypeAdapter(Record)
 
 
 def read_records(folder: Path) -> list[Record]:
-    """The records of a run's folder, in order."""
-    found = []
-    for file in sorted((folder / "trials").glob("*.json")):
-        values = read_json(file)
-        outcome = values.pop("outcome")
-        found.append(
-            Record(**values, outcome=Outcome(**{**outcome, "rungs": tuple(outcome["rungs"])}))
-        )
+    """The records of a run's folder, in order; those after a missing one do not count.
+
+    Raises:
+        DataError: one is damaged.
+    """
+    found: list[Record] = []
+    while (file := _file(folder, len(found))).exists():
+        with intact(file, "Delete it and resume: this trial and those after it are run again."):
+            found.append(_RECORD.validate_python(read_json(file)))
     return found
+
+
+def _file(folder: Path, number: int) -> Path:
+    return folder / "trials" / f"{number:04}.json"
 
 
 def table_of(records: Sequence[Record], metric: str) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,60 +15,29 @@ from labelwise.data.dataset import Dataset
 from labelwise.data.load import Loadable, load
 from labelwise.data.split import Split, splits_from_table
 from labelwise.errors import OptionError
-from labelwise.files import read_json, remove_temporary
-from labelwise.folders import RUN_FILE, asked_settings, check_same_data, locked
+from labelwise.files import intact, remove_temporary
+from labelwise.folders import (
+    ANOTHER,
+    RUN_FILE,
+    asked_settings,
+    check_same_data,
+    locked,
+    run_folder,
+)
 from labelwise.machine import torch_device
 from labelwise.measure.metrics import check_metric
 from labelwise.progress import Progress, Silent, clock, scanning
 from labelwise.recipe.base import Context, Recipe
-from labelwise.recipe.variants import Variant, given_fields, parse_variants, variant_text
+from labelwise.recipe.variants import Variant, given_fields, variant_text
 from labelwise.settings import TuneSettings
 from labelwise.tuning.begin import begin
-from labelwise.tuning.conclusion import RESULTS, finish
+from labelwise.tuning.conclusion import finish
+from labelwise.tuning.disk import RESULTS, Tuning
 from labelwise.tuning.halving import Course, Ladder, run_trial
 from labelwise.tuning.records import Proposal, Record, check_optuna, read_records
 from labelwise.tuning.space import Base, Space, make_space
 
 NAME = "tuned"  # of the winning variant
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """A search on disk."""
-
-    folder: Path
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """run.json."""
-        values: dict[str, Any] = read_json(self.folder / RUN_FILE)
-        return values
-
-    @property
-    def results(self) -> dict[str, Any]:
-        """tuning.json."""
-        values: dict[str, Any] = read_json(self.folder / RESULTS)
-        return values
-
-    @property
-    def trials(self) -> pd.DataFrame:
-        """trials.parquet: a row per trial."""
-        return pd.read_parquet(self.folder / "trials.parquet")
-
-    @property
-    def variant(self) -> str:
-        """The winner as text for `compare`, such as "tuned=cnn(lr=0.004)"."""
-        return str(self.results["variant"])
-
-    @property
-    def best(self) -> Recipe:
-        """The winner."""
-        return parse_variants([self.variant])[0].recipe
-
-    @property
-    def report(self) -> Path:
-        """The page to look at."""
-        return self.folder / "report.html"
 
 
 def tune(
@@ -98,7 +67,7 @@ def tune(
     """
     progress = progress or Silent()
     check_optuna()
-    folder = Path(out)
+    folder = run_folder(out, data)
     given = {"recipe": recipe if isinstance(recipe, str) else None, **options}
     settings = asked_settings(TuneSettings, folder, given, resume)
     base, space = _search(recipe, settings)
@@ -109,7 +78,7 @@ def tune(
         asked_settings(TuneSettings, folder, given, resume)
         if not (folder / RUN_FILE).exists():
             begin(folder, dataset, data, settings, base, space, command)
-        _check_same_search(folder, dataset, base)
+        _check_same_search(folder, dataset, base, space)
         if not (folder / RESULTS).exists():
             _execute(folder, dataset, settings, base, space, progress)
     return Tuning(folder)
@@ -123,13 +92,18 @@ def _search(recipe: str | Recipe, settings: TuneSettings) -> tuple[Base, Space]:
     return base, make_space(base, given | set(defaults), settings.search)
 
 
-def _check_same_search(folder: Path, dataset: Dataset, base: Base) -> None:
-    record = read_json(folder / RUN_FILE)
+def _check_same_search(folder: Path, dataset: Dataset, base: Base, space: Space) -> None:
+    record = Tuning(folder).record
     check_same_data(folder, record, dataset)
     if record["recipe"] != base.recipe().configuration:
         raise OptionError(
             f"--out {folder}: this search began with another recipe; its fields are in the "
             "folder's run.json. Resume it with the same one, or begin a new run."
+        )
+    if record["space"] != space.texts:
+        raise OptionError(
+            f"--out {folder}: this search began with other ranges, those of another version of "
+            f"labelwise. {ANOTHER}"
         )
 
 
@@ -143,9 +117,11 @@ def _execute(
 ) -> None:
     """Run the trials that are not on record, then write the results."""
     remove_temporary(folder)
-    record = read_json(folder / RUN_FILE)
-    seen = replace(dataset, table=pd.read_parquet(folder / "data.parquet"))
-    splits = splits_from_table(pd.read_parquet(folder / "folds.parquet"))
+    record = Tuning(folder).record
+    with intact(folder / "data.parquet", ANOTHER):
+        seen = replace(dataset, table=pd.read_parquet(folder / "data.parquet"))
+    with intact(folder / "folds.parquet", ANOTHER):
+        splits = splits_from_table(pd.read_parquet(folder / "folds.parquet"))
     ladder = Ladder(record["epochs"], len(splits), tuple(record["rungs"]))
     context = Context(settings.seed, torch_device(settings.device), progress.advance)
     records = read_records(folder)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from labelwise.errors import OptionError, UsageError
 from labelwise.recipe.base import Recipe
-from labelwise.recipe.ranges import Choices, Integers, Parts, Range, Reals
+from labelwise.recipe.ranges import Choices, Integers, Parts, Range, Reals, ranges_of
 from labelwise.recipe.variants import parse_variants
 
 if TYPE_CHECKING:
@@ -41,13 +41,19 @@ class Base:
     fixed: Sequence[str] = ()
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for text in self.fixed:
+            name, equals, _ = text.partition("=")
+            if not equals or not name.strip().isidentifier():
+                raise OptionError(f"--set {text!r}: expected field=value, as in epochs=5.")
+
     def recipe(self, fields: Mapping[str, str] | None = None) -> Recipe:
         """The recipe with some more fields, given as text.
 
         Raises:
             OptionError, LayerError: a field or value does not fit.
         """
-        (found,) = parse_variants([self.variant])
+        (found,) = parse_variants([self.variant], option="--recipe")
         changes = [*self.fixed, *(f"{name}={text}" for name, text in (fields or {}).items())]
         settings = [f"{found.name}.{change.strip()}" for change in changes]
         return parse_variants([self.variant], settings=settings, defaults=self.defaults)[0].recipe
@@ -79,8 +85,13 @@ class Space:
         """The ranges as optuna has them."""
         return {name: _distribution(found) for name, found in self.ranges.items()}
 
+    @property
+    def texts(self) -> dict[str, str]:
+        """The ranges as people read them."""
+        return {name: str(found) for name, found in self.ranges.items()}
+
     def __str__(self) -> str:
-        return "\n".join(f"  {name}: {found}" for name, found in self.ranges.items())
+        return "\n".join(f"  {name}: {text}" for name, text in self.texts.items())
 
 
 def make_space(base: Base, fixed: Collection[str], searches: Sequence[str]) -> Space:
@@ -100,11 +111,9 @@ def make_space(base: Base, fixed: Collection[str], searches: Sequence[str]) -> S
         declared = item.metadata.get("search")
         if declared is None or item.name in fixed:
             continue
+        ranges |= ranges_of(item.name, declared)
         if isinstance(declared, Parts):
-            ranges |= {f"{item.name}.{part}": found for part, found in declared.ranges.items()}
             renders[item.name] = declared.render
-        else:
-            ranges[item.name] = declared
     for search in searches:
         name, found = _read(search, recipe, ranges, fixed)
         if name in renders:  # values of the whole field instead of its parts
