@@ -13,7 +13,7 @@ from labelwise.nn import supervised
 from labelwise.nn.checkpoint import Checkpoint
 from labelwise.nn.layers import Stack, initialize
 from labelwise.nn.network import Network
-from labelwise.nn.supervised import Examples, Supervised, confusion_columns, evaluate, passes
+from labelwise.nn.supervised import Examples, Supervised, confusion_columns, evaluate, pace
 from labelwise.nn.train import Objective, Schedule, train
 
 PLAIN = Schedule("sgd", 0.1, "constant", 1, None)
@@ -301,20 +301,22 @@ def test_of_more_classes_the_counts_are_kept():
 
 @pytest.mark.parametrize(
     ("count", "batch", "least", "expected"),
-    [(9, 8, 6, 3), (9, 8, 5, 3), (80, 8, 6, 1), (3, 8, 0, 1)],
+    [(9, 8, 6, (8, 6)), (80, 8, 6, (8, 1)), (3, 8, 0, (8, 1)), (200, 64, 20, (10, 1))],
 )
-def test_an_epoch_passes_over_few_images_until_it_has_its_least_number_of_steps(
+def test_few_images_make_small_batches_and_are_passed_over_until_there_are_enough_steps(
     count, batch, least, expected
 ):
-    assert passes(count, batch, least) == expected
+    batch, repeated = pace(count, batch, least)
+    assert (batch, repeated) == expected
+    assert count * repeated / batch >= least
 
 
 def test_every_pass_of_an_epoch_sees_every_image_once():
     examples = examples_of(9)
     history, _ = fit(network_of(), examples, least_steps=6)
     confusion = np.reshape(history[0]["train_confusion"], (3, 3))
-    assert history[0]["images"] == 27
-    np.testing.assert_array_equal(confusion.sum(1), 3 * np.bincount(examples.labels, minlength=3))
+    assert history[0]["images"] == 54
+    np.testing.assert_array_equal(confusion.sum(1), 6 * np.bincount(examples.labels, minlength=3))
 
 
 class Killed(Exception):

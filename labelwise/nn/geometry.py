@@ -123,7 +123,8 @@ def warp(pixels: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
 
 def reduced(pixels: torch.Tensor) -> torch.Tensor:
     """Images at three quarters of their sides, antialiased, uint8 (N, C, H, W) in and out."""
-    sides = reduced_sides(pixels.shape[2], pixels.shape[3])
+    _, channels, height, width = pixels.shape
+    sides = reduced_shape((channels, height, width))[1:]
     return torch.cat(
         [
             functional.interpolate(some.float(), sides, mode="bilinear", antialias=True)
@@ -134,9 +135,10 @@ def reduced(pixels: torch.Tensor) -> torch.Tensor:
     )
 
 
-def reduced_sides(height: int, width: int) -> tuple[int, int]:
-    """The sides of `reduced` images."""
-    return max(1, round(0.75 * height)), max(1, round(0.75 * width))
+def reduced_shape(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """The shape (C, H, W) of a `reduced` image."""
+    channels, height, width = shape
+    return channels, max(1, round(0.75 * height)), max(1, round(0.75 * width))
 
 
 def _box(

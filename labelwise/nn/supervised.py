@@ -20,6 +20,7 @@ from labelwise.nn.train import Objective
 
 NONE = parse_augmentation("")
 LARGEST_CONFUSION = 100  # classes; above that a history keeps counts per class only
+SMALLEST_BATCH = 8  # that few images shrink a batch to
 WAITING = 32  # batches whose numbers are summed up at once
 
 
@@ -57,9 +58,9 @@ class Supervised(Objective[torch.Tensor]):
         """
         Args:
             network: has a head of K classes.
-            batch: images per step.
-            least_steps: of an epoch; fewer images are passed over several times, so that few
-                labels are not trained less than many.
+            batch: images per step, at most.
+            least_steps: of an epoch; few images make smaller batches and are passed over several
+                times, so that few labels are not trained less than many.
             share: of its steps that an epoch does, in (0, 1]; it leaves other images out each time.
             smoothing: of the labels (Szegedy et al. 2016, arXiv:1512.00567, section 7).
             augment: changes every batch.
@@ -78,13 +79,13 @@ class Supervised(Objective[torch.Tensor]):
                 "batch (--set NAME.batch=...)."
             )
         self.network, self.examples, self.validation = network, examples, validation
-        self.batch, self.smoothing, self.augment = batch, smoothing, augment
-        self.passes = passes(len(examples), batch, least_steps)
-        steps = math.ceil(share * math.ceil(self.passes * len(examples) / batch))
-        self.images = min(steps * batch, self.passes * len(examples))  # of an epoch
+        self.smoothing, self.augment = smoothing, augment
+        self.batch, self.passes = pace(len(examples), batch, least_steps)
+        steps = math.ceil(share * math.ceil(self.passes * len(examples) / self.batch))
+        self.images = min(steps * self.batch, self.passes * len(examples))  # of an epoch
         self.early = early
         self.reduced = reduced(examples.pixels) if early else examples.pixels
-        plan = None if early else explicit_plan(network, batch)
+        plan = None if early else explicit_plan(network, self.batch)
         self.explicit = ExplicitNetwork(plan) if plan else None
         self.seen = _Seen(head_of(network).out_features, network.mean.device, smoothing)
 
@@ -150,10 +151,12 @@ def _losses(
     return losses if weights is None else losses * weights
 
 
-def passes(images: int, batch: int, least_steps: int) -> int:
-    """How often an epoch passes over so many images."""
-    steps = -(-images // batch)
-    return max(1, -(-least_steps // max(steps, 1)))
+def pace(images: int, batch: int, least_steps: int) -> tuple[int, int]:
+    """Images per step, and passes of an epoch, with which few images still make so many steps."""
+    if not least_steps:
+        return batch, 1
+    batch = min(batch, max(SMALLEST_BATCH, images // least_steps))
+    return batch, math.ceil(max(least_steps * batch / max(images, 1), 1))
 
 
 @torch.inference_mode()

@@ -14,6 +14,13 @@ from labelwise.recipe.scratch import FromScratch, course
 
 _SMALL = [f"conv{w} 3x3 stride 2 same, batch norm 0.9, relu" for w in (16, 32, 64, 128)]
 
+
+def _fast(*widths: int) -> str:
+    """Whitening, and blocks of two convolutions pooled early (arXiv:2404.00498)."""
+    block = "conv{0} 3x3 same, max 2, batch norm 0.6, silu, conv{0} 3x3 same, batch norm 0.6, silu"
+    return ", ".join(["whiten 2, silu", *(block.format(width) for width in widths), "gap"])
+
+
 PRESETS: dict[str, dict[str, Any]] = {
     "small": {
         "layers": ", ".join([*_SMALL, "gap"]),
@@ -24,6 +31,23 @@ PRESETS: dict[str, dict[str, Any]] = {
         "patience": 10,
         "least_steps": 20,
         "scale": "standard",
+    },
+    "fast": {
+        "layers": _fast(32, 128, 128),
+        "width": None,
+        "optimizer": "muon",
+        "lr": 0.03,
+        "momentum": 0.6,
+        "decay": "linear",
+        "batch": 500,
+        "patience": 0,
+        "least_steps": 20,
+        "scale": "standard",
+        "smoothing": 0.2,
+        "augment": "crop 2",
+        "views": "shift 1",
+        "mirror": "color",
+        "progressive": 0.7,
     },
     "digits": {
         "layers": "conv16 3x3 relu, max 2, dense 32 relu",

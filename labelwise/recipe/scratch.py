@@ -21,11 +21,11 @@ from labelwise.features import stored_pixels
 from labelwise.model import Model, build
 from labelwise.nn.augment import parse_augmentation
 from labelwise.nn.checkpoint import Checkpoint
-from labelwise.nn.geometry import reduced_sides
+from labelwise.nn.geometry import reduced_shape
 from labelwise.nn.layers import Stack, Whitening, initialize
 from labelwise.nn.network import Network
 from labelwise.nn.optim import OptimizerName, RateName
-from labelwise.nn.supervised import Examples, Supervised, passes
+from labelwise.nn.supervised import Examples, Supervised, pace
 from labelwise.nn.train import Schedule, train
 from labelwise.nn.views import parse_views
 from labelwise.nn.whiten import whitening_filters
@@ -106,7 +106,9 @@ class FromScratch(Recipe):
         "of its images that an epoch goes through; fewer than all where a plan must end in time",
     )
     patience: int | None = option(None, "epochs without progress before stopping; 0: never stop")
-    least_steps: int | None = option(None, "of an epoch; few images are passed over several times")
+    least_steps: int | None = option(
+        None, "of an epoch; few images make smaller batches, and are passed over several times"
+    )
     scale: Scale | None = option(None, "pixels: unit (0 to 1) or standard (mean 0, deviation 1)")
     image_size: int | None = option(
         None, "pixels a side; left open: the images' own, up to a limit"
@@ -169,7 +171,7 @@ class FromScratch(Recipe):
             "std": std,
         }
         generator = torch.Generator().manual_seed(context.seed)
-        network = _network(architecture, len(task.class_names), preprocessing, context.device)
+        network = self._network(architecture, task, preprocessing, context.device)
         initialize(network, generator)
         _whiten(network, examples.pixels)
 
@@ -202,7 +204,8 @@ class FromScratch(Recipe):
         """Rehearses on empty images; refuses layers that do not fit the input."""
         preprocessing, count = self._input(task), len(task.labeled)
         network = self._unscaled(task, preprocessing, context.device)
-        batch = min(self.batch or 1, max(2, count))
+        batch, repeated = pace(count, self.batch or 1, self.least_steps or 0)
+        batch = min(batch, max(2, count))
         rehearsed = replace(
             self, batch=batch, epochs=1, patience=0, least_steps=0, share=1.0, progressive=0.0
         )
@@ -218,19 +221,16 @@ class FromScratch(Recipe):
             )
             return float(history[0]["seconds"])
 
-        channels, height, width = shape = preprocessing.shape
-        early = self.progressive or 0.0
+        shape, early = preprocessing.shape, self.progressive or 0.0
         step = (1 - early) * step_seconds(lambda steps: learn(steps, shape))
         if early:
-            smaller = (channels, *reduced_sides(height, width))
-            step += early * step_seconds(lambda steps: learn(steps, smaller))
-        images = count * passes(count, self.batch or 1, self.least_steps or 0)
+            step += early * step_seconds(lambda steps: learn(steps, reduced_shape(shape)))
         everything = task.images.dataset
         labeled = everything.usable[everything.labels[everything.usable] >= 0]
         return Cost(
             once=reading_seconds(task.images, everything.images(labeled), preprocessing),
             fit=0.2,
-            epoch=step * images / batch,
+            epoch=step * count * repeated / batch,
             answer=answer_seconds(network, shape, context.device),
         )
 
@@ -285,7 +285,7 @@ class FromScratch(Recipe):
         scaling = {"mean": [0.0] * channels, "std": [1.0] * channels}
         views = self._looks(preprocessing.color)[1]
         architecture = {"kind": "layers", "layers": self.body, "views": views, **scaling}
-        return _network(architecture, len(task.class_names), preprocessing, device)
+        return self._network(architecture, task, preprocessing, device)
 
     def _input(self, task: Task) -> Preprocessing:
         """Images that all have one size keep it up to the limit; others become squares."""
@@ -325,8 +325,6 @@ class FromScratch(Recipe):
     ) -> Supervised:
         """What the network learns; its first epochs may see smaller images."""
         early = int((self.progressive or 0.0) * (self.epochs or MOST_EPOCHS))
-        if early:
-            self._check_reduced(cast(Stack, network.body))
         return Supervised(
             network,
             examples,
@@ -339,16 +337,22 @@ class FromScratch(Recipe):
             early=early,
         )
 
-    def _check_reduced(self, body: Stack) -> None:
-        """Raises LayerError if the layers cannot be applied to reduced images as well."""
-        channels, height, width = body.input_shape
-        smaller = Stack(self.body, (channels, *reduced_sides(height, width)))
-        pairs = zip(body.parameters(), smaller.parameters(), strict=True)
-        if body.width != smaller.width or any(a.shape != b.shape for a, b in pairs):
-            raise LayerError(
-                f"progressive={self.progressive:g} needs layers that take images of any size: put "
-                "gap before the first dense layer, or at the end."
-            )
+    def _network(
+        self, architecture: Mapping[str, Any], task: Task, preprocessing: Preprocessing, device: str
+    ) -> Network:
+        """Raises LayerError if the layers cannot be applied, or not to reduced images as well."""
+        network = build(architecture, len(task.class_names), preprocessing.shape)
+        if self.progressive:
+            body = cast(Stack, network.body)
+            smaller = Stack(self.body, reduced_shape(preprocessing.shape))
+            pairs = zip(body.parameters(), smaller.parameters(), strict=True)
+            if body.width != smaller.width or any(a.shape != b.shape for a, b in pairs):
+                raise LayerError(
+                    f"progressive={self.progressive:g} needs layers that take images of any size: "
+                    "put gap before the first dense layer, or at the end."
+                )
+        # Channels last: the order CPU and GPU kernels for small convolutions are fastest with.
+        return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _work(self, network: Network) -> float:
         """Multiplications of a forward step."""
@@ -362,14 +366,6 @@ def _whiten(network: Network, pixels: torch.Tensor) -> None:
         sample = network.normalized(pixels[:WHITENED])
         with torch.no_grad():
             first.weight.copy_(whitening_filters(sample, first.kernel_size[0]))
-
-
-def _network(
-    architecture: Mapping[str, Any], classes: int, preprocessing: Preprocessing, device: str
-) -> Network:
-    network = build(architecture, classes, preprocessing.shape)
-    # Channels last: the order CPU and GPU kernels for small convolutions are fastest with.
-    return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _examples(
