@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import platform
+from dataclasses import replace
 from statistics import mean, stdev
 
 import numpy as np
@@ -47,6 +48,7 @@ def main() -> None:
         learn, judge = np.sort(order[options.held_out :]), order[: options.held_out]
     print(f"{data.name}: learns from {len(learn)} images, judged on {len(judge)}", flush=True)
     task = Task(data.images(learn), data.labels[learn], data.class_names)
+    replace(recipe, epochs=1, share=1e-3).fit(task, Context())  # decodes the images
     rows = []
     for seed in range(options.seeds):
         fitted = recipe.fit(task, Context(seed=seed))

@@ -28,12 +28,12 @@ def test_everything_but_widths_stays(text, factor):
 
 
 @given(st.sampled_from(TEXTS), st.floats(0.05, 8).filter(lambda factor: factor != 1))
-def test_widths_are_the_nearest_multiples_of_eight_but_none_is_zero(text, factor):
+def test_widths_are_the_nearest_multiples_of_sixteen_but_none_is_zero(text, factor):
     for old, new in zip(parse_layers(text), parse_layers(scaled(text, factor)), strict=True):
         if old.kind in ("conv", "dense"):
-            assert new.width % 8 == 0
-            assert new.width >= 8
-            assert abs(new.width - old.width * factor) <= 4 or new.width == 8
+            assert new.width % 16 == 0
+            assert new.width >= 16
+            assert abs(new.width - old.width * factor) <= 8 or new.width == 16
         else:
             assert new.width == old.width
 

@@ -35,9 +35,9 @@ def task(tmp_path_factory):
     return task_from(grating_data(tmp_path_factory.mktemp("gratings"), per_class=8))
 
 
-def test_every_preset_there_is_has_one_size(task):
+def test_every_preset_but_fast_has_one_size(task):
     made = [kind(preset=name) for kind in (Cnn, Mlp) for name in kind.presets]
-    closed = [recipe for recipe in made if recipe.preset not in ("open", "deep")]
+    closed = [recipe for recipe in made if recipe.preset not in ("fast", "open", "deep")]
     assert all(recipe.sizes(task) == (recipe,) and recipe.width == 1.0 for recipe in closed)
 
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-AT_ONCE = 1024  # images that are resized at once
-
 
 @dataclass
 class Frame:
@@ -119,26 +117,6 @@ def warp(pixels: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
     last = _lines(pixels)[1] > 1
     layout = torch.channels_last if last else torch.contiguous_format
     return moved.round_().clamp_(0, 255).byte().contiguous(memory_format=layout)
-
-
-def reduced(pixels: torch.Tensor) -> torch.Tensor:
-    """Images at three quarters of their sides, antialiased, uint8 (N, C, H, W) in and out."""
-    _, channels, height, width = pixels.shape
-    sides = reduced_shape((channels, height, width))[1:]
-    return torch.cat(
-        [
-            functional.interpolate(some.float(), sides, mode="bilinear", antialias=True)
-            .round_()
-            .byte()
-            for some in torch.split(pixels, AT_ONCE)
-        ]
-    )
-
-
-def reduced_shape(shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    """The shape (C, H, W) of a `reduced` image."""
-    channels, height, width = shape
-    return channels, max(1, round(0.75 * height)), max(1, round(0.75 * width))
 
 
 def _box(

@@ -14,7 +14,6 @@ from torch import nn
 from labelwise.errors import TrainingError
 from labelwise.nn.augment import Augmentation, mixup, parse_augmentation
 from labelwise.nn.explicit import ExplicitNetwork, explicit_plan
-from labelwise.nn.geometry import reduced
 from labelwise.nn.network import Network
 from labelwise.nn.train import Objective
 
@@ -53,7 +52,6 @@ class Supervised(Objective[torch.Tensor]):
         share: float = 1.0,
         smoothing: float = 0.0,
         augment: Augmentation = NONE,
-        early: int = 0,
     ) -> None:
         """
         Args:
@@ -64,8 +62,6 @@ class Supervised(Objective[torch.Tensor]):
             share: of its steps that an epoch does, in (0, 1]; it leaves other images out each time.
             smoothing: of the labels (Szegedy et al. 2016, arXiv:1512.00567, section 7).
             augment: changes every batch.
-            early: epochs, from the first on, that see the images at three quarters of their sides
-                (progressive resizing); the network must take both sizes.
 
         Raises:
             TrainingError: there are too few images to learn from.
@@ -83,9 +79,7 @@ class Supervised(Objective[torch.Tensor]):
         self.batch, self.passes = pace(len(examples), batch, least_steps)
         steps = math.ceil(share * math.ceil(self.passes * len(examples) / self.batch))
         self.images = min(steps * self.batch, self.passes * len(examples))  # of an epoch
-        self.early = early
-        self.reduced = reduced(examples.pixels) if early else examples.pixels
-        plan = None if early else explicit_plan(network, self.batch)
+        plan = explicit_plan(network, self.batch)
         self.explicit = ExplicitNetwork(plan) if plan else None
         self.seen = _Seen(head_of(network).out_features, network.mean.device, smoothing)
 
@@ -122,8 +116,8 @@ class Supervised(Objective[torch.Tensor]):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Augmented pixels of a batch, labels, what to aim at (see `mixup`), and weights."""
         examples = self.examples
-        seen = self.reduced if epoch < self.early else examples.pixels
-        pixels, labels = seen.index_select(0, index), examples.labels.index_select(0, index)
+        pixels = examples.pixels.index_select(0, index)
+        labels = examples.labels.index_select(0, index)
         pixels = self.augment(pixels, index, epoch, generator)
         weights = None if examples.weights is None else examples.weights[index]
         if not self.augment.mixup:

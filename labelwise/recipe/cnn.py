@@ -36,7 +36,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "layers": _fast(32, 128, 128),
         "width": None,
         "optimizer": "muon",
-        "lr": 0.03,
+        "lr": 0.08,
         "momentum": 0.6,
         "decay": "linear",
         "batch": 500,
@@ -47,7 +47,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "augment": "crop 2",
         "views": "shift 1",
         "mirror": "color",
-        "progressive": 0.7,
     },
     "digits": {
         "layers": "conv16 3x3 relu, max 2, dense 32 relu",

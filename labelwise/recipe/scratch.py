@@ -21,7 +21,6 @@ from labelwise.features import stored_pixels
 from labelwise.model import Model, build
 from labelwise.nn.augment import parse_augmentation
 from labelwise.nn.checkpoint import Checkpoint
-from labelwise.nn.geometry import reduced_shape
 from labelwise.nn.layers import Stack, Whitening, initialize
 from labelwise.nn.network import Network
 from labelwise.nn.optim import OptimizerName, RateName
@@ -50,11 +49,10 @@ PLAIN: Mapping[str, Any] = {
     "smoothing": 0.0,
     "views": "",
     "mirror": "no",
-    "progressive": 0.0,
     "share": 1.0,
     "width": 1.0,
 }
-BELOW_ONE = ("momentum", "average", "smoothing", "progressive")  # fields that must stay below 1
+BELOW_ONE = ("momentum", "average", "smoothing")  # fields that must stay below 1
 POSITIVE = ("lr", "batch", "epochs", "share", "width")  # fields that must not be 0
 
 
@@ -95,9 +93,6 @@ class FromScratch(Recipe):
     views: str | None = option(None, 'averaged in inference, such as "mirror, shift 1"')
     mirror: Mirror | None = option(
         None, "images also mirrored, in every other epoch and in inference: yes, no, or color only"
-    )
-    progressive: float | None = option(
-        None, "share of the epochs, the first ones, at three quarters of the image size; needs gap"
     )
     batch: int | None = option(None, "images per step", search=choices(16, 32, 64, 128))
     epochs: int | None = option(None, "passes over the images; left open: as the time allows")
@@ -171,7 +166,7 @@ class FromScratch(Recipe):
             "std": std,
         }
         generator = torch.Generator().manual_seed(context.seed)
-        network = self._network(architecture, task, preprocessing, context.device)
+        network = _network(architecture, len(task.class_names), preprocessing, context.device)
         initialize(network, generator)
         _whiten(network, examples.pixels)
 
@@ -206,12 +201,10 @@ class FromScratch(Recipe):
         network = self._unscaled(task, preprocessing, context.device)
         batch, repeated = pace(count, self.batch or 1, self.least_steps or 0)
         batch = min(batch, max(2, count))
-        rehearsed = replace(
-            self, batch=batch, epochs=1, patience=0, least_steps=0, share=1.0, progressive=0.0
-        )
+        rehearsed = replace(self, batch=batch, epochs=1, patience=0, least_steps=0, share=1.0)
 
-        def learn(steps: int, shape: tuple[int, int, int]) -> float:
-            examples = blank(steps * batch, shape, context.device)
+        def learn(steps: int) -> float:
+            examples = blank(steps * batch, preprocessing.shape, context.device)
             history, _ = train(
                 network,
                 rehearsed._objective(network, examples, None, preprocessing.color),
@@ -221,17 +214,13 @@ class FromScratch(Recipe):
             )
             return float(history[0]["seconds"])
 
-        shape, early = preprocessing.shape, self.progressive or 0.0
-        step = (1 - early) * step_seconds(lambda steps: learn(steps, shape))
-        if early:
-            step += early * step_seconds(lambda steps: learn(steps, reduced_shape(shape)))
         everything = task.images.dataset
         labeled = everything.usable[everything.labels[everything.usable] >= 0]
         return Cost(
             once=reading_seconds(task.images, everything.images(labeled), preprocessing),
             fit=0.2,
-            epoch=step * count * repeated / batch,
-            answer=answer_seconds(network, shape, context.device),
+            epoch=step_seconds(learn) * count * repeated / batch,
+            answer=answer_seconds(network, preprocessing.shape, context.device),
         )
 
     def sizes(self, task: Task) -> Sequence[Self]:
@@ -285,7 +274,7 @@ class FromScratch(Recipe):
         scaling = {"mean": [0.0] * channels, "std": [1.0] * channels}
         views = self._looks(preprocessing.color)[1]
         architecture = {"kind": "layers", "layers": self.body, "views": views, **scaling}
-        return self._network(architecture, task, preprocessing, device)
+        return _network(architecture, len(task.class_names), preprocessing, device)
 
     def _input(self, task: Task) -> Preprocessing:
         """Images that all have one size keep it up to the limit; others become squares."""
@@ -323,8 +312,6 @@ class FromScratch(Recipe):
     def _objective(
         self, network: Network, examples: Examples, validation: Examples | None, color: Color
     ) -> Supervised:
-        """What the network learns; its first epochs may see smaller images."""
-        early = int((self.progressive or 0.0) * (self.epochs or MOST_EPOCHS))
         return Supervised(
             network,
             examples,
@@ -334,25 +321,7 @@ class FromScratch(Recipe):
             share=self.share or 1.0,
             smoothing=self.smoothing or 0.0,
             augment=parse_augmentation(self._looks(color)[0]),
-            early=early,
         )
-
-    def _network(
-        self, architecture: Mapping[str, Any], task: Task, preprocessing: Preprocessing, device: str
-    ) -> Network:
-        """Raises LayerError if the layers cannot be applied, or not to reduced images as well."""
-        network = build(architecture, len(task.class_names), preprocessing.shape)
-        if self.progressive:
-            body = cast(Stack, network.body)
-            smaller = Stack(self.body, reduced_shape(preprocessing.shape))
-            pairs = zip(body.parameters(), smaller.parameters(), strict=True)
-            if body.width != smaller.width or any(a.shape != b.shape for a, b in pairs):
-                raise LayerError(
-                    f"progressive={self.progressive:g} needs layers that take images of any size: "
-                    "put gap before the first dense layer, or at the end."
-                )
-        # Channels last: the order CPU and GPU kernels for small convolutions are fastest with.
-        return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _work(self, network: Network) -> float:
         """Multiplications of a forward step."""
@@ -366,6 +335,14 @@ def _whiten(network: Network, pixels: torch.Tensor) -> None:
         sample = network.normalized(pixels[:WHITENED])
         with torch.no_grad():
             first.weight.copy_(whitening_filters(sample, first.kernel_size[0]))
+
+
+def _network(
+    architecture: Mapping[str, Any], classes: int, preprocessing: Preprocessing, device: str
+) -> Network:
+    network = build(architecture, classes, preprocessing.shape)
+    # Channels last: the order CPU and GPU kernels for small convolutions are fastest with.
+    return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _examples(

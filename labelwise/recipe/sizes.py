@@ -5,13 +5,13 @@ from __future__ import annotations
 # (width, share of the images' own side), cheapest first: about twice the work from one to the next.
 LADDER = (
     (0.25, 0.5),
-    (0.5, 0.5),
+    (0.25, 0.75),
     (0.5, 0.75),
-    (0.75, 0.75),
-    (1.0, 0.75),
+    (0.5, 1.0),
     (1.0, 1.0),
     (1.5, 1.0),
     (2.0, 1.0),
+    (3.0, 1.0),
 )
 ENOUGH, MANY = 8.0, 50_000  # passes over so many images
 MOST = 60.0
