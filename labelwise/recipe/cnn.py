@@ -39,7 +39,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lr": 0.08,
         "momentum": 0.6,
         "decay": "linear",
-        "batch": 500,
+        "batch": 250,
         "patience": 0,
         "least_steps": 20,
         "scale": "standard",
