@@ -2,6 +2,10 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
+# Two files of tests at a time, each process with one thread: twice as fast on two cores.
+TOGETHER := -n 2 --dist loadfile
+test test-all: export OMP_NUM_THREADS = 1
+
 .PHONY: demo test test-all check format clean
 
 # The stamps make a second call start at once; a changed pyproject.toml installs again. Compiling all
@@ -23,10 +27,10 @@ demo: .venv/installed  ## install, run the main job on real photos, print the pa
 	$(BIN)/labelwise demo --resume
 
 test: .venv/installed-dev check  ## lint, types and the tests that take minutes
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(TOGETHER) -m "not slow"
 
 test-all: .venv/installed-dev check  ## the same, with the tests that train for long
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TOGETHER)
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .

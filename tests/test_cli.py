@@ -33,7 +33,7 @@ COMMANDS = [
 def call(monkeypatch, capsys):
     """Run a command in this process: (exit status, stdout, stderr)."""
     # The test process' own allocator, OpenMP settings and signals stay as they are.
-    monkeypatch.setattr(cli, "_keep_memory", lambda: None)
+    monkeypatch.setattr(cli, "keep_memory", lambda: None)
     monkeypatch.setattr(cli, "_fix_output", lambda: None)
     monkeypatch.setattr(cli, "_end_orderly", lambda: None)
 
