@@ -51,6 +51,7 @@ ENGINES = {
     "labelwise": Engine("with_labelwise", "train"),
     "torch-loader": Engine("with_torch", "loader"),
     "torch-slices": Engine("with_torch", "slices"),
+    "torch-compile": Engine("with_torch", "compiled"),
     "keras-tf": Engine("with_keras", "fit", *_TF),
     "keras-tf-steps": Engine("with_keras", "fit_steps", *_TF),
     "keras-tf-steps-nojit": Engine("with_keras", "fit_plain", *_TF),

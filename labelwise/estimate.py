@@ -11,9 +11,9 @@ import numpy as np
 from labelwise.data.dataset import UNLABELED, Dataset
 from labelwise.data.split import FINAL, Protocol, Split
 from labelwise.measure import evaluate
-from labelwise.recipe.base import Cost
+from labelwise.recipe.base import EVERY_FIT, Cost
 
-EVERY_FIT = 0.2  # seconds of a fit that do not depend on its images, at most
+AGAIN = 10_000  # images that a model has learned from and answers for to tell overfitting, at most
 REHEARSED = 500  # made-up answers that are judged to see how fast that is
 # The report, the files and the end of the process, in images whose judging takes as long.
 AROUND = 15_000
@@ -39,7 +39,7 @@ class Fit:
         """Seconds of the fit and of its model's answers."""
         base = min(cost.fit, EVERY_FIT)
         learning = self.portion * (cost.fit - base + cost.epoch * passes)
-        answers = cost.answer * (epochs * self.validation + self.answered)
+        answers = cost.validate * epochs * self.validation + cost.answer * self.answered
         return self.weight * (base + learning + answers)
 
 
@@ -85,8 +85,8 @@ def workload(dataset: Dataset, protocol: Protocol, *, variants: int, finals: boo
     tested = len(protocol.test)
 
     def fit(split: Split, weight: float, judged: int) -> Fit:
-        seen = len(split.train) + len(split.validation)
-        return Fit(weight, learned(split) / most, len(split.validation), seen + judged)
+        again = min(len(split.train) + len(split.validation), AGAIN)
+        return Fit(weight, learned(split) / most, len(split.validation), again + judged)
 
     # Few labels and one held-out part leave most of a large data set unread.
     roles = [rows for s in protocol.splits for rows in (s.train, s.validation, s.held_out)]

@@ -22,6 +22,8 @@ from labelwise.progress import clock
 from labelwise.recipe.base import Context, Task
 from labelwise.recipe.variants import Variant
 
+UNNOTICED = 0.005  # of the budget: planning that takes longer is done again with the time left
+
 
 @dataclass(frozen=True)
 class LeftOut:
@@ -105,23 +107,25 @@ def make_plan(
     candidates, left_out = _measured(variants, task, context, asked_for)
     per_image = judging_seconds(len(dataset.class_names)) if candidates else 0.0
     while True:
+        spent = elapsed()
         load = workload(dataset, protocol, variants=len(candidates), finals=finals)
         after = seconds_after(load, len(candidates), per_image)
-        room = budget_seconds - elapsed() - after
-        least = {name: candidate.least(load) for name, candidate in candidates.items()}
-        if asked_for or len(candidates) < 2 or sum(least.values()) <= room:
+        room = budget_seconds - spent - after
+        bounds = {name: (item.least(load), item.most(load)) for name, item in candidates.items()}
+        least = {name: low for name, (low, _) in bounds.items()}
+        if not asked_for and len(candidates) > 1 and sum(least.values()) > room:
+            slowest = max(least, key=lambda name: least[name])
+            reason = f"would take about {clock(least[slowest])}, too much for the time budget"
+            left_out.append(LeftOut(slowest, reason))
+            del candidates[slowest]
+            continue
+        plans = {
+            name: candidates[name].planned(load, seconds)
+            for name, seconds in zip(bounds, _shares(room, [*bounds.values()]), strict=True)
+        }
+        # Sizes that were measured just now have taken time; their costs are known the next time.
+        if elapsed() - spent <= UNNOTICED * budget_seconds:
             break
-        slowest = max(least, key=lambda name: least[name])
-        reason = f"would take about {clock(least[slowest])}, too much for the time budget"
-        left_out.append(LeftOut(slowest, reason))
-        del candidates[slowest]
-    each = _shares(
-        room, [(candidate.least(load), candidate.most(load)) for candidate in candidates.values()]
-    )
-    plans = {
-        name: candidate.planned(load, seconds)
-        for (name, candidate), seconds in zip(candidates.items(), each, strict=True)
-    }
     plan = Plan(
         fields={name: planned.fields for name, planned in plans.items()},
         sentences={name: planned.sentence for name, planned in plans.items()},

@@ -14,8 +14,8 @@ FREE = Cost()
 
 def test_a_fit_learns_by_its_portion_and_answers_one_by_one():
     fit = Fit(weight=1.0, portion=0.5, validation=3, answered=10)
-    cost = Cost(epoch=8.0, answer=0.25)
-    assert fit.seconds(cost, passes=2.5, epochs=3) == 0.5 * 8 * 2.5 + 0.25 * (3 * 3 + 10)
+    cost = Cost(epoch=8.0, validate=0.5, answer=0.25)
+    assert fit.seconds(cost, passes=2.5, epochs=3) == 0.5 * 8 * 2.5 + 0.5 * 3 * 3 + 0.25 * 10
 
 
 def test_what_every_fit_takes_does_not_shrink_with_its_images():

@@ -41,7 +41,7 @@ class Stub(Recipe):
     def cost(self, task, context):
         if self.broken:
             raise TrainingError("out of order")
-        return Cost(once=self.once, epoch=self.each, answer=self.answer)
+        return Cost(once=self.once, epoch=self.each, validate=self.answer, answer=self.answer)
 
     def unsuited(self, images):
         return self.why

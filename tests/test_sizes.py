@@ -119,8 +119,12 @@ def test_the_images_of_an_epoch_are_others_each_time(task):
 
 
 def test_few_images_should_be_passed_over_more_often_up_to_a_limit():
-    passes = [enough_passes(images, 1.0, 32) for images in (100_000, 50_000, 20_000, 5_000, 10)]
-    assert passes == [8, 8, 20, 60, 60]
+    passes = [enough_passes(images, 1.0) for images in (100_000, 50_000, 20_000, 5_000, 10)]
+    assert passes == [4, 4, 10, 20, 20]
+
+
+def test_a_wider_network_should_pass_over_its_images_more_often():
+    assert enough_passes(50_000, 2.0) == 2 * enough_passes(50_000, 1.0)
 
 
 def test_a_step_costs_what_its_trainer_says():

@@ -1,4 +1,4 @@
-"""Plain PyTorch: batches from a DataLoader as in the official tutorial, or slices of a tensor."""
+"""Plain PyTorch: batches from a DataLoader as in the tutorial, or slices of a tensor; compiled."""
 
 from __future__ import annotations
 
@@ -19,20 +19,31 @@ def loader(
 ) -> None:
     """Train on the batches of a shuffling DataLoader."""
     batches = DataLoader(TensorDataset(*_tensors(pixels, labels)), net.batch, shuffle=True)
-    _train(net, lambda: iter(batches), epochs, pause)
+    _train(net, _build(net), lambda: iter(batches), epochs, pause)
 
 
 def slices(
     net: Net, pixels: np.ndarray, labels: np.ndarray, epochs: int, pause: Callable[[], None]
 ) -> None:
     """Train on slices of tensors in memory, in a new order every epoch."""
+    _train(net, _build(net), _sliced(net, pixels, labels), epochs, pause)
+
+
+def compiled(
+    net: Net, pixels: np.ndarray, labels: np.ndarray, epochs: int, pause: Callable[[], None]
+) -> None:
+    """The same with the network through torch.compile."""
+    _train(net, torch.compile(_build(net)), _sliced(net, pixels, labels), epochs, pause)
+
+
+def _sliced(net: Net, pixels: np.ndarray, labels: np.ndarray) -> Batches:
     images, classes = _tensors(pixels, labels)
 
     def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for index in torch.randperm(len(images)).split(net.batch):
             yield images[index], classes[index]
 
-    _train(net, batches, epochs, pause)
+    return batches
 
 
 def gemm(
@@ -52,9 +63,11 @@ def _tensors(pixels: np.ndarray, labels: np.ndarray) -> tuple[torch.Tensor, torc
     return images, torch.from_numpy(labels)
 
 
-def _train(net: Net, batches: Batches, epochs: int, pause: Callable[[], None]) -> None:
+def _train(
+    net: Net, model: nn.Module, batches: Batches, epochs: int, pause: Callable[[], None]
+) -> None:
     """The loop of the tutorial."""
-    model, loss_fn = _build(net), nn.CrossEntropyLoss()
+    loss_fn = nn.CrossEntropyLoss()
     optimizers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
     optimizer = optimizers[net.optimizer](model.parameters(), lr=net.lr)
     for _ in range(epochs):

@@ -64,8 +64,9 @@ class Network(nn.Module):
         if self.head is None:
             return maps, embedding, None
         if self.views and not self.training:
-            return maps, embedding, predict_views(self._logits, pixels, self.views)
+            return maps, embedding, predict_views(self.logits, pixels, self.views)
         return maps, embedding, self.head(embedding)
 
-    def _logits(self, pixels: torch.Tensor) -> torch.Tensor:
+    def logits(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Logits of the images as they are, without views; the network must have a head."""
         return cast(nn.Module, self.head)(self.body(self.normalized(pixels))[1])

@@ -155,12 +155,15 @@ def pace(images: int, batch: int, least_steps: int) -> tuple[int, int]:
 
 @torch.inference_mode()
 def evaluate(network: Network, examples: Examples, *, batch: int = 512) -> dict[str, Any]:
-    """Loss, accuracy and confusion matrix on examples, as history columns validation_*."""
+    """Loss, accuracy and confusion matrix on examples, as history columns validation_*.
+
+    Without views, which would cost several times as much after every epoch.
+    """
     network.eval()
     seen = _Seen(head_of(network).out_features, network.mean.device)
     for start in range(0, len(examples), batch):
         labels = examples.labels[start : start + batch]
-        logits = network(examples.pixels[start : start + batch])[2]
+        logits = network.logits(examples.pixels[start : start + batch])
         seen.add(logits, labels, labels)
     return seen.record("validation")
 

@@ -15,6 +15,8 @@ from labelwise.data.dataset import Images
 from labelwise.model import Model
 from labelwise.recipe.ranges import Parts, Range
 
+EVERY_FIT = 0.7  # seconds around a fit that do not depend on its images, mostly files, at most
+
 
 def option(default: Any, help: str, search: Range | Parts | None = None) -> Any:
     """A hyperparameter with its meaning, which `labelwise recipes NAME` shows.
@@ -100,12 +102,14 @@ class Cost:
         once: for all fits together, if they read every labeled image of the data.
         fit: for one fit of the task that was measured.
         epoch: for an epoch of it that leaves no image out, before validation.
+        validate: for an image of the validation part, after every epoch.
         answer: for an image that a fitted model answers for.
     """
 
     once: float = 0.0
     fit: float = 0.0
     epoch: float = 0.0
+    validate: float = 0.0
     answer: float = 0.0
 
 

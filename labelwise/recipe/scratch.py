@@ -28,7 +28,7 @@ from labelwise.nn.supervised import Examples, Supervised, pace
 from labelwise.nn.train import Schedule, train
 from labelwise.nn.views import parse_views
 from labelwise.nn.whiten import whitening_filters
-from labelwise.recipe.base import Context, Cost, Fitted, Recipe, Task, option
+from labelwise.recipe.base import EVERY_FIT, Context, Cost, Fitted, Recipe, Task, option
 from labelwise.recipe.ranges import Reals, choices
 from labelwise.recipe.rehearsal import answer_seconds, blank, reading_seconds, step_seconds
 from labelwise.recipe.sizes import LADDER, enough_passes
@@ -216,11 +216,13 @@ class FromScratch(Recipe):
 
         everything = task.images.dataset
         labeled = everything.usable[everything.labels[everything.usable] >= 0]
+        validate, answer = answer_seconds(network, preprocessing.shape, context.device)
         return Cost(
             once=reading_seconds(task.images, everything.images(labeled), preprocessing),
-            fit=0.2,
+            fit=EVERY_FIT,
             epoch=step_seconds(learn) * count * repeated / batch,
-            answer=answer_seconds(network, preprocessing.shape, context.device),
+            validate=validate,
+            answer=answer,
         )
 
     def sizes(self, task: Task) -> Sequence[Self]:
@@ -236,7 +238,7 @@ class FromScratch(Recipe):
         return able or steps[-1:]
 
     def enough_passes(self, task: Task) -> float:
-        return enough_passes(len(task.labeled), self.width or 1.0, self._input(task).height)
+        return enough_passes(len(task.labeled), self.width or 1.0)
 
     def planned(self, passes: float) -> Self:
         """Epochs of one length that come to so many passes; a share that was given is the most."""

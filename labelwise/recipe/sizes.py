@@ -6,20 +6,22 @@ from __future__ import annotations
 LADDER = (
     (0.25, 0.5),
     (0.25, 0.75),
-    (0.5, 0.75),
+    (0.25, 1.0),
     (0.5, 1.0),
     (1.0, 1.0),
     (1.5, 1.0),
     (2.0, 1.0),
     (3.0, 1.0),
 )
-ENOUGH, MANY = 8.0, 50_000  # passes over so many images
-MOST = 60.0
+ENOUGH, MANY = 4.0, 50_000  # passes at width 1 over so many images
+MOST = 20.0
 
 
-def enough_passes(images: int, width: float, image_size: int) -> float:
+def enough_passes(images: int, width: float) -> float:
     """Passes over the images that a size should get before a larger one is worth its seconds.
 
-    Fewer images are passed over more often, up to a limit. No size differs from the others yet.
+    Wider networks and fewer images need more, up to a limit. The numbers are a judgement from few
+    runs of cnn(preset=fast): on CIFAR-10 (5,000 images held out) 5 passes at width 0.75 reached
+    89.3 % and in equal time 3 at width 1 88.6 %; on MNIST one pass at width 0.25 reached 99.2 %.
     """
-    return min(MOST, max(ENOUGH, ENOUGH * MANY / max(images, 1)))
+    return min(MOST, ENOUGH * width * max(1.0, MANY / max(images, 1)))
