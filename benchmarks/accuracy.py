@@ -3,11 +3,11 @@
     python benchmarks/accuracy.py DATA 'cnn(preset=fast, epochs=8)' --seeds 3
     python benchmarks/accuracy.py DATA 'cnn(preset=fast, epochs=8)' --seeds 1 --held-out 5000
 
-Fits the recipe to all labeled images of the training part, as the final fit of a run does, and
-judges it on the test part. With --held-out N the test part stays closed: N images of the training
-part are kept from learning and judge instead; choices are made on these. Images are decoded
-beforehand; seconds are those of the fit, from pixels in memory to a model. Prints a line per seed
-and, last, mean, spread and versions.
+Fits the recipe to all labeled images of the training part, as the final fit of a run does, but for
+those that are duplicates of a judged one, and judges it on the test part. With --held-out N the
+test part stays closed: N images of the training part are kept from learning and judge instead;
+choices are made on these. Images are decoded before; seconds are those of the fit, from pixels in
+memory to a model. Prints a line per seed and, last, mean, spread and versions.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ def main() -> None:
     if options.held_out:
         order = np.random.default_rng(0).permutation(learn)
         learn, judge = np.sort(order[options.held_out :]), order[: options.held_out]
+    learn = learn[~np.isin(data.groups[learn], data.groups[judge])]  # no copy of a judged image
     print(f"{data.name}: learns from {len(learn)} images, judged on {len(judge)}", flush=True)
     task = Task(data.images(learn), data.labels[learn], data.class_names)
     replace(recipe, epochs=1, share=1e-3).fit(task, Context())  # decodes the images
