@@ -6,7 +6,6 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import Any
 
 from labelwise.estimate import Workload
@@ -36,8 +35,13 @@ class Candidate:
         """
         self.recipe, self.task, self.context = recipe, task, context
         self.sizes = recipe.sizes(task)
-        self._cost: Callable[[int], Cost] = cache(self._measured)
+        self._costs: dict[int, Cost] = {}
         self._cost(0)
+
+    @property
+    def measured(self) -> int:
+        """How many sizes have been measured."""
+        return len(self._costs)
 
     def least(self, load: Workload) -> float:
         """Seconds of the cheapest size with as few epochs as are planned."""
@@ -68,8 +72,10 @@ class Candidate:
         sentence = f"{self._what(recipe)}about {clock(taken)}{self._why(number, passes)}"
         return Planned(changed, sentence, taken)
 
-    def _measured(self, number: int) -> Cost:
-        return self.sizes[number].cost(self.task, self.context)
+    def _cost(self, number: int) -> Cost:
+        if number not in self._costs:
+            self._costs[number] = self.sizes[number].cost(self.task, self.context)
+        return self._costs[number]
 
     def _most(self, number: int) -> float:
         return float(self.sizes[number].open_epochs or FEWEST_PASSES)

@@ -22,8 +22,6 @@ from labelwise.progress import clock
 from labelwise.recipe.base import Context, Task
 from labelwise.recipe.variants import Variant
 
-UNNOTICED = 0.005  # of the budget: planning that takes longer is done again with the time left
-
 
 @dataclass(frozen=True)
 class LeftOut:
@@ -107,10 +105,9 @@ def make_plan(
     candidates, left_out = _measured(variants, task, context, asked_for)
     per_image = judging_seconds(len(dataset.class_names)) if candidates else 0.0
     while True:
-        spent = elapsed()
         load = workload(dataset, protocol, variants=len(candidates), finals=finals)
         after = seconds_after(load, len(candidates), per_image)
-        room = budget_seconds - spent - after
+        room = budget_seconds - elapsed() - after
         bounds = {name: (item.least(load), item.most(load)) for name, item in candidates.items()}
         least = {name: low for name, (low, _) in bounds.items()}
         if not asked_for and len(candidates) > 1 and sum(least.values()) > room:
@@ -119,12 +116,13 @@ def make_plan(
             left_out.append(LeftOut(slowest, reason))
             del candidates[slowest]
             continue
+        before = sum(item.measured for item in candidates.values())
         plans = {
             name: candidates[name].planned(load, seconds)
             for name, seconds in zip(bounds, _shares(room, [*bounds.values()]), strict=True)
         }
-        # Sizes that were measured just now have taken time; their costs are known the next time.
-        if elapsed() - spent <= UNNOTICED * budget_seconds:
+        # Measuring sizes has taken time that is missing now; the next time their costs are known.
+        if sum(item.measured for item in candidates.values()) == before:
             break
     plan = Plan(
         fields={name: planned.fields for name, planned in plans.items()},
