@@ -158,7 +158,6 @@ def compare(
         UsageError: the call or the data is unusable; nothing has been written then.
         RunError: no variant finished.
     """
-    began = time.perf_counter() if began is None else began
     asked = _recipes(recipes)
     return _run(data, out, asked, resume, progress or Silent(), command, began, options)
 
@@ -170,9 +169,10 @@ def _run(
     resume: bool,
     progress: Progress,
     command: Sequence[str],
-    began: float,
+    began: float | None,
     options: Mapping[str, Any],
 ) -> Run:
+    began = time.perf_counter() if began is None else began
     folder = run_folder(out, data)
     settings, variants = _settled(folder, asked, options, resume)
     dataset = load(data, target=settings.target, progress=scanning(progress))
@@ -544,5 +544,4 @@ def train(
             f"--recipe {recipe!r} names {count} recipes. Give one, or compare them with "
             "`labelwise compare`."
         )
-    began = time.perf_counter() if began is None else began
     return _run(data, out, asked, resume, progress or Silent(), command, began, options)

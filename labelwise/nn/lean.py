@@ -1,14 +1,12 @@
 """torch.optim's SGD and Adam on the CPU with nothing around their kernels.
 
 Their arithmetic takes a few microseconds for a small network; grouping parameters by device, hooks
-and marks for the profiler take a hundred, more than the gradients of a small layer. Microseconds
-per step in the middle of a training on one busy core, torch's own / lean: sgd of 784-32-16-10
-220 / 63, fused adam of 90,000 weights in 6 tensors 780 / 384.
+and marks for the profiler take a hundred, more than the gradients of a small layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -29,10 +27,7 @@ class LeanSGD(torch.optim.SGD):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Move all weights that have a gradient."""
-        for group in self.param_groups:
-            weights, gradients = _moved(group)
-            if not weights:
-                continue
+        for group, weights, gradients in moved(self.param_groups):
             if group["weight_decay"]:
                 decay = group["weight_decay"]
                 gradients = list(torch._foreach_add(gradients, weights, alpha=decay))
@@ -46,10 +41,7 @@ class LeanAdam(torch.optim.Adam):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Move all weights that have a gradient."""
-        for group in self.param_groups:
-            weights, gradients = _moved(group)
-            if not weights:
-                continue
+        for group, weights, gradients in moved(self.param_groups):
             states = [self.state[value] or self._begin(value) for value in weights]
             steps = [state["step"] for state in states]
             torch._foreach_add_(steps, 1)
@@ -77,7 +69,11 @@ class LeanAdam(torch.optim.Adam):
         return state
 
 
-def _moved(group: dict[str, Any]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """The weights of a group that have a gradient, and their gradients."""
-    weights = [value for value in group["params"] if value.grad is not None]
-    return weights, [value.grad for value in weights]
+def moved(
+    groups: Iterable[dict[str, Any]],
+) -> Iterator[tuple[dict[str, Any], list[torch.Tensor], list[torch.Tensor]]]:
+    """Every group in which weights have a gradient, with these weights and their gradients."""
+    for group in groups:
+        weights = [value for value in group["params"] if value.grad is not None]
+        if weights:
+            yield group, weights, [value.grad for value in weights]

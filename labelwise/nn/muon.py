@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch.optim.optimizer import Optimizer
 
+from labelwise.nn.lean import moved
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic, steepest at 0 (Jordan et al. 2024)
 ITERATIONS = 5
 ADAM_RMS = 0.2  # root mean square of a typical step of AdamW at learning rate 1
@@ -54,14 +56,10 @@ class Muon(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            pairs = [(p, p.grad) for p in group["params"] if p.grad is not None]
-            if not pairs:
-                continue
-            weights, gradients = map(list, zip(*pairs, strict=True))
+        for group, weights, gradients in moved(self.param_groups):
             torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
             if group["orthogonal"]:
-                for value, gradient in pairs:
+                for value, gradient in zip(weights, gradients, strict=True):
                     self._orthogonal_step(value, gradient, group["lr"], group["momentum"])
             else:
                 self._adam_step(weights, gradients, group["lr"])

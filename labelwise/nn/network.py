@@ -63,9 +63,14 @@ class Network(nn.Module):
         maps, embedding = self.body(self.normalized(pixels))
         if self.head is None:
             return maps, embedding, None
-        if self.views and not self.training:
-            return maps, embedding, predict_views(self.logits, pixels, self.views)
-        return maps, embedding, self.head(embedding)
+        plain = self.head(embedding)
+        if not self.views or self.training:
+            return maps, embedding, plain
+
+        def logits(view: torch.Tensor) -> torch.Tensor:
+            return plain if view is pixels else self.logits(view)  # the image itself is known
+
+        return maps, embedding, predict_views(logits, pixels, self.views)
 
     def logits(self, pixels: torch.Tensor) -> torch.Tensor:
         """Logits of the images as they are, without views; the network must have a head."""

@@ -174,17 +174,18 @@ class FromScratch(Recipe):
             context.advance(done / planned, f"epoch {done} of {planned}")
             context.observe(record)
 
+        objective = self._objective(network, examples, validation, preprocessing.color)
         # Dropout draws from torch's own generator, which must not depend on what ran before.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(context.seed)
             history, best = train(
                 network,
-                self._objective(network, examples, validation, preprocessing.color),
+                objective,
                 self._schedule,
                 generator=generator,
                 advance=advance,
                 checkpoint=Checkpoint(task.checkpoint) if task.checkpoint else None,
-                work=self._work(network),
+                work=_work(objective),
             )
         model = Model(
             network=network.to("cpu").eval(),
@@ -205,12 +206,13 @@ class FromScratch(Recipe):
 
         def learn(steps: int) -> float:
             examples = blank(steps * batch, preprocessing.shape, context.device)
+            objective = rehearsed._objective(network, examples, None, preprocessing.color)
             history, _ = train(
                 network,
-                rehearsed._objective(network, examples, None, preprocessing.color),
+                objective,
                 replace(rehearsed._schedule, lr=0.0),
                 generator=torch.Generator(),
-                work=self._work(network),
+                work=_work(objective),
             )
             return float(history[0]["seconds"])
 
@@ -325,9 +327,10 @@ class FromScratch(Recipe):
             augment=parse_augmentation(self._looks(color)[0]),
         )
 
-    def _work(self, network: Network) -> float:
-        """Multiplications of a forward step."""
-        return cast(Stack, network.body).work * (self.batch or 1)
+
+def _work(objective: Supervised) -> float:
+    """Multiplications of a forward step."""
+    return cast(Stack, objective.network.body).work * objective.batch
 
 
 def _whiten(network: Network, pixels: torch.Tensor) -> None:

@@ -20,8 +20,7 @@ MOST = 20.0
 def enough_passes(images: int, width: float) -> float:
     """Passes over the images that a size should get before a larger one is worth its seconds.
 
-    Wider networks and fewer images need more, up to a limit. The numbers are a judgement from few
-    runs of cnn(preset=fast): on CIFAR-10 (5,000 images held out) 5 passes at width 0.75 reached
-    89.3 % and in equal time 3 at width 1 88.6 %; on MNIST one pass at width 0.25 reached 99.2 %.
+    Wider networks and fewer images need more, up to a limit. The numbers are a judgement from the
+    few runs of cnn(preset=fast) in docs/results.md, not from a study.
     """
     return min(MOST, ENOUGH * width * max(1.0, MANY / max(images, 1)))
