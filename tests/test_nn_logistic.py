@@ -106,6 +106,26 @@ def test_the_optimum_under_weights_is_that_of_scikit_learn(classes):
     assert mine == pytest.approx(theirs, rel=1e-4)
 
 
+def test_variances_are_drawn_to_the_mean_of_their_block():
+    features, labels = clusters(30, 6, 3)
+    weights = (np.arange(30) % 5 != 0).astype(float)
+    used = features[weights > 0].astype(np.float64)
+    blocks = [used.var(0)[:2].mean()] * 2 + [used.var(0)[2:].mean()] * 4
+    scale = np.sqrt((24 * used.var(0) + 20 * np.array(blocks)) / 44)
+    solver = LogisticSolver(torch.from_numpy(features), torch.from_numpy(labels), 3, [2, 4])
+    heads = solver.solve(
+        torch.tensor(weights[None], dtype=torch.float32), torch.tensor([0.05]), tolerance=3e-6
+    )
+    x, kept = (used - used.mean(0)) / scale, labels[weights > 0]
+    theirs = LogisticRegression(C=1 / (0.05 * 24), tol=1e-10, max_iter=5000).fit(x, kept)
+    weight = heads.weight[0].double().numpy()
+    mine = weight * scale[:, None], heads.bias[0].double().numpy() + used.mean(0) @ weight
+    ones = np.ones(24)
+    assert value(x, kept, ones, *mine, 0.05) == pytest.approx(
+        value(x, kept, ones, theirs.coef_.T, theirs.intercept_, 0.05), rel=1e-4
+    )
+
+
 def test_images_left_out_change_nothing():
     features, labels = clusters(40, 6, 3)
     weights = np.array([1.0] * 30 + [0.0] * 10)

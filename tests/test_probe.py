@@ -10,7 +10,8 @@ from scipy.optimize import minimize_scalar
 from labelwise import features
 from labelwise.errors import OptionError
 from labelwise.recipe.base import Context, Task
-from labelwise.recipe.probe import FEW_STRENGTH, STRENGTHS, Probe, best_temperature
+from labelwise.recipe.heads import FEW_STRENGTH, STRENGTHS, best_temperature
+from labelwise.recipe.probe import Probe
 from tests.tasks import grating_data, task_from
 
 
@@ -37,17 +38,38 @@ def test_the_best_temperature_is_the_minimum_of_the_log_loss():
 
 def test_strength_and_temperature_are_those_with_the_lowest_inner_loss(data):
     fitted = Probe(image_size=32).fit(task_from(data), Context())
-    losses = [record["validation_loss"] for record in fitted.history]
-    assert [record["strength"] for record in fitted.history] == list(STRENGTHS)
-    assert fitted.chosen["strength"] == STRENGTHS[int(np.argmin(losses))]
+    best = min(fitted.history, key=lambda record: record["validation_loss"])
+    assert [record["strength"] for record in fitted.history] == 3 * list(STRENGTHS)
+    assert {name: best[name] for name in ("stages", "strength", "temperature")} == {
+        name: value for name, value in fitted.chosen.items() if name != "head"
+    }
 
 
 def test_below_five_labels_per_class_the_strength_is_fixed_by_rule(data):
     rows = np.concatenate([np.flatnonzero(data.labels == k)[:3] for k in range(3)])
     task = Task(data.images(rows), data.labels[rows], data.class_names)
     fitted = Probe(image_size=32).fit(task, Context())
-    assert fitted.chosen == {"strength": FEW_STRENGTH, "temperature": 1.0}
+    assert fitted.chosen["strength"] == FEW_STRENGTH
     assert fitted.history == []
+
+
+def test_with_one_label_per_class_the_nearest_class_mean_answers(data):
+    rows = np.array([np.flatnonzero(data.labels == k)[0] for k in range(3)])
+    task = Task(data.images(rows), data.labels[rows], data.class_names)
+    fitted = Probe(image_size=32).fit(task, Context())
+    assert fitted.chosen["head"] == "mean"
+    assert (fitted.model.logits(task.images).argmax(1) == task.labels).all()
+
+
+@pytest.mark.parametrize(
+    ("stages", "seen"), [("last", slice(784, 2064)), ("inner", slice(80, 784))]
+)
+def test_a_head_has_no_weight_for_stages_that_it_does_not_see(data, stages, seen):
+    head = Probe(image_size=32, stages=stages).fit(task_from(data), Context()).model.network.head
+    blind = torch.ones(2064, dtype=bool)
+    blind[seen] = False
+    assert not head.weight[:, blind].any()
+    assert head.weight[:, ~blind].any()
 
 
 def test_no_image_is_embedded_twice(data, monkeypatch):
@@ -83,7 +105,10 @@ def test_small_images_are_enlarged_less_than_the_backbone_was_trained_with(data)
     )
 
 
-@pytest.mark.parametrize("fields", [{"strength": 0.0}, {"strength": -1.0}, {"image_size": 3}])
+@pytest.mark.parametrize(
+    "fields",
+    [{"strength": 0.0}, {"strength": -1.0}, {"image_size": 3}, {"head": "mean", "strength": 1.0}],
+)
 def test_senseless_fields_are_refused(fields):
     with pytest.raises(OptionError):
         Probe(**fields)

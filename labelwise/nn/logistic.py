@@ -7,6 +7,11 @@ Problem p minimizes over W (D, K) and b (K,)
 on features that are standardized with the mean and deviation of its own images (w > 0), so that
 no held-out image has a say in anything. scikit-learn's C is 1 / (strength * sum of weights).
 
+Of few images a feature's variance is hardly known, and many features of a network are zero for
+nearly all of them: dividing by it blows up noise. Variances are therefore shrunken towards the mean
+variance of the features of the same block, a stage of a network: (n * own + 20 * mean) / (n + 20).
+docs/results.md has what that is worth.
+
 The problems share the features, so that a step is a few matrix products over all of them. The
 method is L-BFGS (Nocedal and Wright, Numerical Optimization, algorithm 7.4) with backtracking;
 since the logits are linear in the step, trying a step length costs no matrix product. Embeddings
@@ -17,12 +22,13 @@ tens.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 MEMORY = 10  # pairs of L-BFGS
+PRIOR = 20  # images' worth of the mean variance of a block in that of each of its features
 LARGEST_LOGITS = 2**26  # numbers (rows x problems x classes) in one batch of problems: 256 MB
 
 
@@ -45,11 +51,20 @@ class LogisticSolver:
         features: float32 (N, D).
         labels: int64 (N,), 0..K-1; ignored where a problem's weight is 0.
         classes: K.
+        blocks: widths of groups of features in which variances are shrunken; None: no groups.
     """
 
-    def __init__(self, features: torch.Tensor, labels: torch.Tensor, classes: int) -> None:
+    def __init__(
+        self,
+        features: torch.Tensor,
+        labels: torch.Tensor,
+        classes: int,
+        blocks: Sequence[int] | None = None,
+    ) -> None:
+        self.block = block_numbers(blocks, features.shape[1])
         # One common shift and scale for the numerics; a problem's own standardization is on top.
-        self.center, scale = features.mean(0), features.std(0, correction=0)
+        self.center = features.mean(0)
+        scale = shrunken(features.var(0, correction=0), len(features), self.block).sqrt()
         self.scale = torch.where(scale > 1e-7, scale, torch.ones_like(scale))
         self.x = (features - self.center) / self.scale
         self.labels, self.classes = labels, classes
@@ -75,11 +90,39 @@ class LogisticSolver:
         parts = []
         for start in range(0, len(strengths), size):
             part = slice(start, start + size)
-            work = _Problems(self.x, self.labels, weights[part], strengths[part], self.classes)
+            work = _Problems(self, weights[part], strengths[part])
             parts.append(_solve(work, self.basis, tolerance, steps))
         weight = torch.cat([part.weight for part in parts]) / self.scale[:, None]
         bias = torch.cat([part.bias for part in parts])
         return Heads(weight, bias - torch.einsum("d,pdk->pk", self.center, weight))
+
+
+def block_numbers(blocks: Sequence[int] | None, width: int) -> torch.Tensor | None:
+    """Number of every feature's block, int64 (width,).
+
+    Raises:
+        ValueError: the blocks' widths do not sum to the number of features.
+    """
+    if blocks is None:
+        return None
+    if sum(blocks) != width:
+        raise ValueError(f"blocks of {list(blocks)} features do not make {width}")
+    return torch.arange(len(blocks)).repeat_interleave(torch.tensor(blocks))
+
+
+def shrunken(
+    variance: torch.Tensor, count: torch.Tensor | int, block: torch.Tensor | None
+) -> torch.Tensor:
+    """Variances (..., D) of features over `count` images, drawn to the mean of their block.
+
+    Args:
+        block: see `block_numbers`; None leaves the variances as they are.
+    """
+    if block is None:
+        return variance
+    blocks = torch.nn.functional.one_hot(block).to(variance.dtype)  # (D, B)
+    means = variance @ blocks / blocks.sum(0)
+    return (count * variance + PRIOR * means[..., block]) / (count + PRIOR)
 
 
 class _Basis:
@@ -122,14 +165,10 @@ class _Problems:
     """
 
     def __init__(
-        self,
-        x: torch.Tensor,
-        labels: torch.Tensor,
-        weights: torch.Tensor,
-        strengths: torch.Tensor,
-        classes: int,
+        self, solver: LogisticSolver, weights: torch.Tensor, strengths: torch.Tensor
     ) -> None:
-        self.x, self.labels, self.strengths, self.classes = x, labels, strengths, classes
+        self.x, self.labels, self.classes = solver.x, solver.labels, solver.classes
+        self.strengths, x = strengths, solver.x
         used = (weights > 0).to(x.dtype)
         count = used.sum(1, keepdim=True).clamp(min=1)
         self.mean = used @ x / count  # (P, D)
@@ -137,9 +176,11 @@ class _Problems:
         # A constant feature tells nothing: it gets no weight rather than a huge one. Far from zero,
         # rounding gives it some variance.
         varies = variance > 1e-8 + 1e-5 * self.mean.square()
-        self.inverse = torch.where(varies, variance.rsqrt(), torch.zeros_like(variance))
+        full = shrunken(variance * solver.scale.square(), count, solver.block)
+        self.inverse = torch.where(varies, solver.scale * full.rsqrt(), torch.zeros_like(full))
         self.share = weights / weights.sum(1, keepdim=True).clamp(min=1e-12)  # (P, N)
-        onehot = torch.nn.functional.one_hot(labels.clamp(min=0), classes).to(x.dtype)  # (N, K)
+        labels = self.labels.clamp(min=0)
+        onehot = torch.nn.functional.one_hot(labels, self.classes).to(x.dtype)  # (N, K)
         self.present = (weights @ onehot) > 0  # (P, K)
 
     def keep(self, index: torch.Tensor) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ import torch
 from labelwise.backbones import Backbone
 from labelwise.data.dataset import Images
 from labelwise.data.preprocess import Color, Preprocessing, Resize
-from labelwise.data.split import ONE_PART_ABOVE, VALIDATION_FROM, deal
 from labelwise.errors import OptionError, TrainingError
 from labelwise.features import (
     BATCH,
@@ -24,16 +23,11 @@ from labelwise.features import (
     normalized,
 )
 from labelwise.model import Model, build
-from labelwise.nn.logistic import Heads, LogisticSolver
-from labelwise.nn.supervised import confusion_columns
-from labelwise.recipe.base import Context, Cost, Fitted, Recipe, Task, option
+from labelwise.nn.taps import Taps
+from labelwise.recipe.base import EVERY_FIT, Context, Cost, Fitted, Recipe, Task, option
+from labelwise.recipe.heads import INNER_FOLDS, STRENGTHS, Features, HeadName, Part, Stages
 from labelwise.recipe.ranges import Reals, choices
 from labelwise.transfer import find_backbone
-
-STRENGTHS = tuple(float(f"{value:.3g}") for value in np.logspace(-3, 1, 8))
-FEW_STRENGTH = 0.1  # where there are too few labels to choose; see docs/results.md
-INNER_FOLDS = 5
-LOWEST = float(np.log(1e-7))  # log-probability; a class absent from an inner fold has none lower
 
 
 @dataclass(frozen=True)
@@ -41,9 +35,9 @@ class Probe(Recipe):
     """A frozen backbone with a logistic regression on all its pooled stages (Kornblith et al.
     2019, arXiv:1805.08974, section 4.1, with inner stages beside the last layer).
 
-    The regularization strength is chosen inside the train part, by cross-validated log loss at each
-    strength's best temperature (Guo et al. 2017, arXiv:1706.04599): weak regularization often ranks
-    classes best and is only too sure of itself. The head is divided by that temperature.
+    Which stages the head sees and its regularization strength are chosen inside the train part, by
+    cross-validation or where labels are few by a rule; below two labels per class the nearest class
+    mean answers (see recipe/heads.py).
 
     Without any label there is nothing to regress: the model is the backbone, and embeds.
     """
@@ -66,6 +60,14 @@ class Probe(Recipe):
         "crop, squash or pad; left open: the backbone's own",
         search=choices("crop", "squash", "pad"),
     )
+    stages: Stages | None = option(
+        None,
+        "of the backbone that the head sees: last, inner (the four before it) or all; left open: "
+        "cross-validated",
+    )
+    head: HeadName | None = option(
+        None, "logistic or (nearest class) mean; left open: mean below two labels per class"
+    )
     strength: float | None = option(
         None, "of the L2 penalty; left open: cross-validated", search=Reals(1e-3, 10)
     )
@@ -73,6 +75,8 @@ class Probe(Recipe):
     def __post_init__(self) -> None:
         if self.strength is not None and not 0 < self.strength < float("inf"):
             raise OptionError(f"probe(strength={self.strength}): must be positive.")
+        if self.strength is not None and self.head == "mean":
+            raise OptionError("probe(head=mean, strength=...): the nearest mean has no strength.")
         if self.image_size is not None and not 16 <= self.image_size <= 2048:
             raise OptionError(f"probe(image_size={self.image_size}): must be from 16 to 2048.")
 
@@ -88,8 +92,9 @@ class Probe(Recipe):
                 model = self._model(task, backbone, self._input(task.images, backbone))
                 yield Fitted(model, [], {}, time.perf_counter() - started)
             return
-        parts = [_labeled(task) for task in tasks]
-        everything = tasks[0].images.dataset.images(np.unique([r for p in parts for r in p.rows]))
+        found = [_labeled(task) for task in tasks]
+        rows = np.unique(np.concatenate([part.places for part in found]))
+        everything = tasks[0].images.dataset.images(rows)
         preprocessing = self._input(everything, backbone)
 
         embedded = 0
@@ -99,25 +104,25 @@ class Probe(Recipe):
             embedded += done
             context.advance(0.9 * embedded / total, f"embedding {embedded} of {total} images")
 
-        features = embeddings(everything, backbone, preprocessing, advance=advance)
-        context.advance(0.9, "choosing the strength")
-        problems = _Problems(everything.rows, features, parts, len(tasks[0].class_names))
-        chosen = [self._choose(problems, number, context) for number in range(len(parts))]
-        heads = problems.solve(
-            [np.ones(len(part.rows)) for part in parts],
-            list(range(len(parts))),
-            [best.strength for best in chosen],
-        )
-        seconds = (time.perf_counter() - started) / len(tasks)
-        for number, (task, best) in enumerate(zip(tasks, chosen, strict=True)):
+        vectors = embeddings(everything, backbone, preprocessing, advance=advance)
+        parts = [replace(part, places=np.searchsorted(rows, part.places)) for part in found]
+        widths = _widths(backbone)
+        features = Features(vectors, widths, parts, len(tasks[0].class_names))
+        shared = (time.perf_counter() - started) / len(tasks)
+        for number, (task, part) in enumerate(zip(tasks, parts, strict=True)):
+            started = time.perf_counter()
+            context.advance(0.9 + 0.1 * number / len(tasks), "choosing the head")
+            choice = features.choose(
+                part, context.seed, head=self.head, stages=self.stages, strength=self.strength
+            )
+            weight, bias = features.fit(part, choice)
             model = self._model(task, backbone, preprocessing)
             assert model.network.head is not None
             with torch.no_grad():
-                model.network.head.weight.copy_(heads.weight[number].T / best.temperature)
-                model.network.head.bias.copy_(heads.bias[number] / best.temperature)
-            context.advance((number + 1) / len(tasks), "")
-            decided = {"strength": best.strength, "temperature": best.temperature}
-            yield Fitted(model, best.history, decided, seconds)
+                model.network.head.weight.copy_(weight.T)
+                model.network.head.bias.copy_(bias)
+            seconds = shared + time.perf_counter() - started
+            yield Fitted(model, choice.history, choice.decided, seconds)
 
     def _model(self, task: Task, backbone: Backbone, preprocessing: Preprocessing) -> Model:
         """The backbone and a head that means nothing yet; no head where there are no labels."""
@@ -157,98 +162,20 @@ class Probe(Recipe):
                 started = time.perf_counter()
                 body(normalized(blank, backbone))
             once = (time.perf_counter() - started) / BATCH * missing
-        # About 100 steps of two matrix products, at 40 GFLOP/s.
-        columns = len(STRENGTHS) * INNER_FOLDS * len(task.class_names)
-        head = 100 * 4 * len(task.labeled) * body.width * columns / 40e9
-        return Cost(once=once, fit=0.1 + (head if self.strength is None else head / 40))
+        # About 60 steps of two matrix products, at 40 GFLOP/s.
+        tried = (1 if self.stages else 2) * (1 if self.strength else len(STRENGTHS))
+        columns = tried * INNER_FOLDS * len(task.class_names)
+        head = 60 * 4 * len(task.labeled) * body.width * columns / 40e9
+        return Cost(once=once, fit=EVERY_FIT + head)
 
     def _input(self, images: Images, backbone: Backbone) -> Preprocessing:
         return input_of(
             backbone, images, image_size=self.image_size, color=self.color, resize=self.resize
         )
 
-    def _choose(self, problems: _Problems, number: int, context: Context) -> _Choice:
-        """The strength and temperature with the lowest cross-validated log loss."""
-        part = problems.parts[number]
-        if self.strength is not None:
-            return _Choice(self.strength, 1.0, [])
-        if len(part.rows) < VALIDATION_FROM * len(np.unique(part.labels)):
-            return _Choice(FEW_STRENGTH, 1.0, [])
-        dealt = deal(part.labels, part.groups, [1 / INNER_FOLDS] * INNER_FOLDS, [context.seed, 4])
-        judged = range(1 if len(part.rows) > ONE_PART_ABOVE else INNER_FOLDS)
-        started = time.perf_counter()
-        heads = problems.solve(
-            [(dealt != fold).astype(float) for fold in judged for _ in STRENGTHS],
-            [number] * (len(judged) * len(STRENGTHS)),
-            [strength for _ in judged for strength in STRENGTHS],
-            tolerance=1e-4,
-        )
-        seconds = (time.perf_counter() - started) / len(STRENGTHS)
-        held = [np.flatnonzero(dealt == fold) for fold in judged]
-        labels = torch.from_numpy(part.labels[np.concatenate(held)])
-        history = []
-        for index, strength in enumerate(STRENGTHS):
-            logits = torch.cat(
-                [
-                    problems.logits(number, held[fold], heads, fold * len(STRENGTHS) + index)
-                    for fold in judged
-                ]
-            )
-            temperature, loss = best_temperature(logits, labels)
-            confusion = np.zeros((problems.classes, problems.classes), np.int64)
-            np.add.at(confusion, (labels.numpy(), logits.argmax(1).numpy()), 1)
-            history.append(
-                {
-                    "epoch": index + 1,
-                    "strength": strength,
-                    "temperature": temperature,
-                    "validation_loss": loss,
-                    "validation_accuracy": float(confusion.trace() / confusion.sum()),
-                    **confusion_columns("validation", confusion),
-                    "seconds": seconds,
-                }
-            )
-        best = min(history, key=lambda record: record["validation_loss"])
-        return _Choice(best["strength"], best["temperature"], history)
 
-
-def best_temperature(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
-    """The temperature that minimizes log loss, of 61 from 0.1 to 100, and that loss.
-
-    Args:
-        logits: float32 (N, K).
-        labels: int64 (N,).
-    """
-    temperatures = torch.logspace(-1, 2, 61)
-    losses = torch.stack(
-        [
-            (logits / t).log_softmax(1).clamp(min=LOWEST).gather(1, labels[:, None]).mean()
-            for t in temperatures
-        ]
-    ).neg()
-    best = int(losses.argmin())
-    return round(float(temperatures[best]), 6), float(losses[best])
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """What the inner folds decided, and a record per strength that was tried."""
-
-    strength: float
-    temperature: float
-    history: list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class _Part:
-    """The labeled images of a task, validation included: the probe decides on inner folds."""
-
-    rows: np.ndarray
-    labels: np.ndarray
-    groups: np.ndarray
-
-
-def _labeled(task: Task) -> _Part:
+def _labeled(task: Task) -> Part:
+    """The labeled images, by row, validation included: the probe decides on inner folds."""
     labeled = task.labeled
     rows, labels = task.images.rows[labeled], task.labels[labeled]
     if task.validation is not None:
@@ -256,37 +183,10 @@ def _labeled(task: Task) -> _Part:
         labels = np.concatenate([labels, task.validation[1]])
     if not len(rows):
         raise TrainingError("There is no labeled image to learn from in this train part.")
-    return _Part(rows, labels, task.images.dataset.groups[rows])
+    return Part(rows, labels, task.images.dataset.groups[rows])
 
 
-class _Problems:
-    """Logistic regressions on parts of one feature matrix."""
-
-    def __init__(
-        self, rows: np.ndarray, features: torch.Tensor, parts: list[_Part], classes: int
-    ) -> None:
-        self.features, self.parts, self.classes = features, parts, classes
-        self.positions = [np.searchsorted(rows, part.rows) for part in parts]
-        self.labels = torch.zeros(len(rows), dtype=torch.int64)
-        for part, positions in zip(parts, self.positions, strict=True):
-            self.labels[positions] = torch.from_numpy(part.labels)
-
-        self.solver = LogisticSolver(features, self.labels, classes)
-
-    def logits(self, number: int, index: np.ndarray, heads: Heads, problem: int) -> torch.Tensor:
-        """Logits of some images of a part by the head of a problem."""
-        features = self.features[self.positions[number][index]]
-        return features @ heads.weight[problem] + heads.bias[problem]
-
-    def solve(
-        self,
-        weights: list[np.ndarray],
-        numbers: list[int],
-        strengths: list[float],
-        tolerance: float = 1e-5,
-    ) -> Heads:
-        """Heads of problems: weights over the images of part `numbers[p]`, and a strength each."""
-        full = torch.zeros(len(weights), len(self.features))
-        for problem, (weight, number) in enumerate(zip(weights, numbers, strict=True)):
-            full[problem, self.positions[number]] = torch.from_numpy(weight).float()
-        return self.solver.solve(full, torch.tensor(strengths), tolerance=tolerance)
+def _widths(backbone: Backbone) -> tuple[int, ...]:
+    """Of the stages that its embedding consists of."""
+    body = load_body(backbone)
+    return body.widths if isinstance(body, Taps) else (body.width,)

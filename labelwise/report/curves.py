@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -46,8 +46,8 @@ def _charts_of(histories: Sequence[pd.DataFrame]) -> tuple[list[Markup], str]:
     for what in ("loss", "accuracy"):
         lines = [
             line
-            for part, colour in (("train", TRAIN), ("validation", VALIDATION))
-            if (line := mean_line(histories, x, f"{part}_{what}", part, colour))
+            for part, name, colour, tables in _parts(histories)
+            if (line := mean_line(tables, x, f"{part}_{what}", name, colour))
         ]
         if not lines:
             continue
@@ -68,6 +68,21 @@ def _charts_of(histories: Sequence[pd.DataFrame]) -> tuple[list[Markup], str]:
         else ""
     )
     return charts, note
+
+
+def _parts(
+    histories: Sequence[pd.DataFrame],
+) -> Iterator[tuple[str, str, int, Sequence[pd.DataFrame]]]:
+    """Part, its name, colour and histories; one per kind of stages where those were chosen too."""
+    if "stages" not in histories[0]:
+        yield "train", "train", TRAIN, histories
+        yield "validation", "validation", VALIDATION, histories
+        return
+    tried = histories[0]["stages"].unique()
+    for number, stages in enumerate(tried):
+        name = f"validation, {stages} stage{'' if stages == 'last' else 's'}"
+        tables = [table[table["stages"] == stages] for table in histories]
+        yield "validation", name if len(tried) > 1 else "validation", number, tables
 
 
 def mean_line(

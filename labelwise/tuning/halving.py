@@ -25,7 +25,7 @@ from labelwise.errors import LabelwiseError, LayerError
 from labelwise.measure.metrics import metric_values
 from labelwise.plan import task_of
 from labelwise.recipe.base import Context, Recipe
-from labelwise.recipe.probe import best_temperature
+from labelwise.recipe.heads import best_temperature
 
 FACTOR = 3  # one in so many goes on at a rung
 MOST_RUNGS = 3

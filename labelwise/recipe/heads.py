@@ -1,0 +1,214 @@
+"""Heads on frozen features: which stages they see, of which kind and how strong, chosen inside.
+
+A head has zero weights for the stages that it does not see, so that all heads on a backbone have
+one shape. Everything is decided within the images of one train part, by cross-validated log loss at
+each choice's best temperature (Guo et al. 2017, arXiv:1706.04599): weak regularization often ranks
+classes best and is only too sure of itself. Where there are too few labels for that a rule decides;
+docs/results.md has the tables behind the rules.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from labelwise.data.split import ONE_PART_ABOVE, VALIDATION_FROM, deal
+from labelwise.nn.logistic import Heads, LogisticSolver
+from labelwise.nn.nearest import nearest_means
+from labelwise.nn.supervised import confusion_columns
+
+Stages = Literal["last", "inner", "all"]
+HeadName = Literal["logistic", "mean"]
+
+SEEN: dict[str, slice] = {"last": slice(-1, None), "inner": slice(-5, -1), "all": slice(None)}
+STRENGTHS = tuple(float(f"{value:.3g}") for value in np.logspace(-3, 1, 8))
+FEW_STRENGTH = 1.0  # where there are too few labels to choose
+REGRESSION_FROM = 2  # labels per class, on average; below, the nearest class mean is better
+INNER_FOLDS = 5
+LOWEST = float(np.log(1e-7))  # log-probability; a class absent from an inner fold has none lower
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images that a head learns from: places in the features, classes, groups; all (n,)."""
+
+    places: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was decided for a part, and a record per choice that was tried."""
+
+    head: HeadName
+    stages: Stages
+    strength: float | None
+    temperature: float
+    history: list[dict[str, Any]]
+
+    @property
+    def decided(self) -> dict[str, Any]:
+        """For trial.json."""
+        names = ("head", "stages", "strength", "temperature")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+class Features:
+    """Embeddings of all images of some parts, and the heads that can be fitted on them."""
+
+    def __init__(
+        self, embeddings: torch.Tensor, widths: Sequence[int], parts: Sequence[Part], classes: int
+    ) -> None:
+        """
+        Args:
+            embeddings: float32 (N, D).
+            widths: of the stages that they consist of, with sum D.
+            parts: with places in 0..N-1.
+            classes: K.
+        """
+        self.embeddings, self.widths = embeddings, tuple(widths)
+        self.parts, self.classes = parts, classes
+        self.labels = torch.zeros(len(embeddings), dtype=torch.int64)
+        for part in parts:
+            self.labels[part.places] = torch.from_numpy(part.labels)
+        self._solvers: dict[Stages, LogisticSolver] = {}
+
+    def choose(
+        self,
+        part: Part,
+        seed: int,
+        *,
+        head: HeadName | None = None,
+        stages: Stages | None = None,
+        strength: float | None = None,
+    ) -> Choice:
+        """What suits a part; what is given is not asked for."""
+        present = len(np.unique(part.labels))
+        few = len(part.labels) < VALIDATION_FROM * present
+        if head is None:
+            scarce = strength is None and len(part.labels) < REGRESSION_FROM * present
+            head = "mean" if scarce else "logistic"
+        if head == "mean":
+            return Choice(head, stages or "all", None, 1.0, [])
+        if few or (stages and strength):
+            return Choice(head, stages or "all", strength or FEW_STRENGTH, 1.0, [])
+        several = len(self.widths) > 1
+        tried: tuple[Stages, ...] = ("last", "inner", "all") if several else ("all",)
+        return self._validated(
+            part,
+            seed,
+            (stages,) if stages else tried,
+            (strength,) if strength else STRENGTHS,
+        )
+
+    def fit(self, part: Part, choice: Choice) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight (D, K) and bias (K,) of the head of a part, at its temperature."""
+        columns = self._columns(choice.stages)
+        if choice.head == "mean":
+            features = self.embeddings[part.places][:, columns]
+            labels = torch.from_numpy(part.labels)
+            heads = nearest_means(features, labels, self.classes, self._blocks(choice.stages))
+        else:
+            assert choice.strength is not None
+            ones = np.ones(len(part.places))
+            heads = self._solve(part, choice.stages, [ones], [choice.strength], 1e-5)
+        weight = heads.weight.new_zeros(self.embeddings.shape[1], self.classes)
+        weight[columns] = heads.weight[0] / choice.temperature
+        return weight, heads.bias[0] / choice.temperature
+
+    def _validated(
+        self, part: Part, seed: int, tried: Sequence[Stages], strengths: Sequence[float]
+    ) -> Choice:
+        """The stages, strength and temperature with the lowest cross-validated log loss."""
+        dealt = deal(part.labels, part.groups, [1 / INNER_FOLDS] * INNER_FOLDS, [seed, 4])
+        judged = range(1 if len(part.places) > ONE_PART_ABOVE else INNER_FOLDS)
+        held = [np.flatnonzero(dealt == fold) for fold in judged]
+        labels = torch.from_numpy(part.labels[np.concatenate(held)])
+        history: list[dict[str, Any]] = []
+        for stages in tried:
+            started = time.perf_counter()
+            weights = [(dealt != fold).astype(float) for fold in judged for _ in strengths]
+            heads = self._solve(part, stages, weights, [*strengths] * len(judged), 1e-4)
+            columns, found = self._columns(stages), []
+            for index in range(len(strengths)):
+                logits = [
+                    self.embeddings[part.places[rows]][:, columns] @ heads.weight[problem]
+                    + heads.bias[problem]
+                    for fold, rows in enumerate(held)
+                    for problem in [fold * len(strengths) + index]
+                ]
+                found.append(self._record(torch.cat(logits), labels))
+            seconds = (time.perf_counter() - started) / len(strengths)
+            history += [
+                {"stages": stages, "strength": strength, **record, "seconds": seconds}
+                for strength, record in zip(strengths, found, strict=True)
+            ]
+        history = [{"epoch": number, **record} for number, record in enumerate(history, 1)]
+        best = min(history, key=lambda record: record["validation_loss"])
+        return Choice("logistic", best["stages"], best["strength"], best["temperature"], history)
+
+    def _record(self, logits: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
+        temperature, loss = best_temperature(logits, labels)
+        confusion = np.zeros((self.classes, self.classes), np.int64)
+        np.add.at(confusion, (labels.numpy(), logits.argmax(1).numpy()), 1)
+        return {
+            "temperature": temperature,
+            "validation_loss": loss,
+            "validation_accuracy": float(confusion.trace() / confusion.sum()),
+            **confusion_columns("validation", confusion),
+        }
+
+    def _solve(
+        self,
+        part: Part,
+        stages: Stages,
+        weights: Sequence[np.ndarray],
+        strengths: Sequence[float],
+        tolerance: float,
+    ) -> Heads:
+        """Heads of problems: weights over the images of the part, and a strength each."""
+        if stages not in self._solvers:
+            features = self.embeddings[:, self._columns(stages)]
+            blocks = self._blocks(stages)
+            self._solvers[stages] = LogisticSolver(features, self.labels, self.classes, blocks)
+        full = torch.zeros(len(weights), len(self.embeddings))
+        full[:, part.places] = torch.from_numpy(np.stack(weights)).float()
+        return self._solvers[stages].solve(full, torch.tensor(strengths), tolerance=tolerance)
+
+    def _seen(self, stages: Stages) -> range:
+        """Numbers of the stages that are seen; they lie next to each other."""
+        count = len(self.widths)
+        return range(count)[SEEN[stages]] if count > 1 else range(1)
+
+    def _blocks(self, stages: Stages) -> tuple[int, ...]:
+        seen = self._seen(stages)
+        return self.widths[seen.start : seen.stop]
+
+    def _columns(self, stages: Stages) -> slice:
+        ends, seen = [0, *accumulate(self.widths)], self._seen(stages)
+        return slice(ends[seen.start], ends[seen.stop])
+
+
+def best_temperature(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
+    """The temperature that minimizes log loss, of 61 from 0.1 to 100, and that loss.
+
+    Args:
+        logits: float32 (N, K).
+        labels: int64 (N,).
+    """
+    temperatures = torch.logspace(-1, 2, 61)
+    losses = torch.stack(
+        [
+            (logits / t).log_softmax(1).clamp(min=LOWEST).gather(1, labels[:, None]).mean()
+            for t in temperatures
+        ]
+    ).neg()
+    best = int(losses.argmin())
+    return round(float(temperatures[best]), 6), float(losses[best])
