@@ -4,7 +4,7 @@
 
 Draws labels from images outside the test part, fits the probe on a frozen EfficientNet-Lite0 with
 stages, head and image size fixed, and with the choice left open, and judges on other images outside
-the test part, which has no say. Prints mean accuracy and its deviation over the draws of the labels.
+the test part, which has no say. Prints mean accuracy and its deviation over the draws of labels.
 """
 
 from __future__ import annotations
