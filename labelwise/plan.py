@@ -164,9 +164,14 @@ def _measured(
 def _shares(room: float, bounds: Sequence[tuple[float, float]]) -> list[float]:
     """Seconds of every variant: all the same, but for those that need more or have use for less.
 
+    None at all where there is no room for what they need: each then takes the least it can, and no
+    larger size, though by a mismeasurement that may seem to fit into the seconds of the smallest.
+
     Args:
         bounds: (least, most) seconds of every variant.
     """
+    if sum(least for least, _ in bounds) > room:
+        return [0.0] * len(bounds)
 
     def given(level: float) -> list[float]:
         return [min(max(level, least), most) for least, most in bounds]

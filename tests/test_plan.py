@@ -242,6 +242,17 @@ def test_few_sizes_are_measured_and_none_that_is_far_too_large():
     assert Grown.measured == [1.0, 16.0, 4.0, 2.0]
 
 
+def test_a_smallest_size_that_was_measured_too_slow_makes_no_room_for_a_larger_one():
+    @dataclass(frozen=True)
+    class Disturbed(Grown):
+        def cost(self, task, context):
+            return Cost(epoch=300.0 if self.width == 1.0 else 1.0)
+
+    plan = plan_of(ROUNDS * 60, asked_for=True, a=Disturbed())
+    assert plan.fields["a"]["width"] == 1.0
+    assert plan.fields["a"]["epochs"] == FEWEST_EPOCHS
+
+
 def test_an_unsuited_variant_is_left_out_with_its_reason():
     plan = plan_of(60, a=Stub(), odd=Stub(why="images are odd"))
     assert plan.left_out == (LeftOut("odd", "images are odd"),)
