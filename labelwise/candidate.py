@@ -93,15 +93,18 @@ class Candidate:
         words += [f"of {share:.0%} of the images"] if share < 0.995 else []
         if len(self.sizes) > 1:
             width, side = (getattr(recipe, name, None) for name in ("width", "image_size"))
-            words += [f"at width {width:g}, {side} pixels"] if width and side else []
+            words += [f"at width {width:g}, {side} pixels" if width else f"at {side} pixels"]
         return f"{' '.join(words)}, " if words else ""
 
     def _why(self, number: int, passes: float) -> str:
+        place = f"size {number + 1} of {len(self.sizes)}: the largest"
+        if len(self.sizes) > 1 and not self._enough(number):
+            return f" ({place} there is time for)"
         if len(self.sizes) > 1:
             enough = f"{self._enough(number):.3g} passes over the images"
             if self._enough(number) > passes:
                 return f" (the smallest size; there is no time for {enough})"
-            return f" (size {number + 1} of {len(self.sizes)}: the largest with at least {enough})"
+            return f" ({place} with at least {enough})"
         if self.sizes[0].open_epochs is None:
             return ""
         if round(passes, 2) <= FEWEST_PASSES:  # a share has four digits

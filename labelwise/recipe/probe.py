@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -52,7 +52,9 @@ class Probe(Recipe):
         "efficientnet-lite0", "pretrained network (see labelwise doctor), or a saved model's folder"
     )
     image_size: int | None = option(
-        None, "pixels a side; left open: the backbone's own", search=choices(96, 128, 176, 224)
+        None,
+        "pixels a side; left open: the backbone's own, for small images 128 or as the time allows",
+        search=choices(96, 128, 176, 224),
     )
     color: Color | None = option(None, "rgb or gray; left open: the backbone's own")
     resize: Resize | None = option(
@@ -167,6 +169,16 @@ class Probe(Recipe):
         columns = tried * INNER_FOLDS * len(task.class_names)
         head = 60 * 4 * len(task.labeled) * body.width * columns / 40e9
         return Cost(once=once, fit=EVERY_FIT + head)
+
+    def sizes(self, task: Task) -> Sequence[Self]:
+        """Small images are enlarged to the backbone's own size where there is time for that."""
+        if self.image_size is not None:
+            return (self,)
+        backbone = find_backbone(self.backbone)
+        side, own = self._input(task.images, backbone).width, backbone.preprocessing.width
+        if side == own:
+            return (self,)
+        return [replace(self, image_size=size) for size in (side, own)]
 
     def _input(self, images: Images, backbone: Backbone) -> Preprocessing:
         return input_of(
