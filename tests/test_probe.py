@@ -20,6 +20,11 @@ def data(tmp_path):
     return grating_data(tmp_path, per_class=20)
 
 
+def few_labels(data, count):
+    rows = np.concatenate([np.flatnonzero(data.labels == k)[:count] for k in range(3)])
+    return Task(data.images(rows), data.labels[rows], data.class_names)
+
+
 def test_the_best_temperature_is_the_minimum_of_the_log_loss():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(400, 3))
@@ -45,20 +50,17 @@ def test_strength_and_temperature_are_those_with_the_lowest_inner_loss(data):
     }
 
 
-def test_below_five_labels_per_class_the_strength_is_fixed_by_rule(data):
-    rows = np.concatenate([np.flatnonzero(data.labels == k)[:3] for k in range(3)])
-    task = Task(data.images(rows), data.labels[rows], data.class_names)
+def test_below_five_labels_per_class_the_nearest_class_mean_answers(data):
+    task = few_labels(data, 3)
     fitted = Probe(image_size=32).fit(task, Context())
-    assert fitted.chosen["strength"] == FEW_STRENGTH
+    assert fitted.chosen == {"head": "mean", "stages": "all", "temperature": 1.0}
     assert fitted.history == []
-
-
-def test_with_one_label_per_class_the_nearest_class_mean_answers(data):
-    rows = np.array([np.flatnonzero(data.labels == k)[0] for k in range(3)])
-    task = Task(data.images(rows), data.labels[rows], data.class_names)
-    fitted = Probe(image_size=32).fit(task, Context())
-    assert fitted.chosen["head"] == "mean"
     assert (fitted.model.logits(task.images).argmax(1) == task.labels).all()
+
+
+def test_below_five_labels_per_class_a_regression_has_a_strength_by_rule(data):
+    fitted = Probe(image_size=32, head="logistic").fit(few_labels(data, 3), Context())
+    assert fitted.chosen["strength"] == FEW_STRENGTH
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,6 @@ HeadName = Literal["logistic", "mean"]
 SEEN: dict[str, slice] = {"last": slice(-1, None), "inner": slice(-5, -1), "all": slice(None)}
 STRENGTHS = tuple(float(f"{value:.3g}") for value in np.logspace(-3, 1, 8))
 FEW_STRENGTH = 1.0  # where there are too few labels to choose
-REGRESSION_FROM = 2  # labels per class, on average; below, the nearest class mean is better
 INNER_FOLDS = 5
 LOWEST = float(np.log(1e-7))  # log-probability; a class absent from an inner fold has none lower
 
@@ -93,8 +92,7 @@ class Features:
         present = len(np.unique(part.labels))
         few = len(part.labels) < VALIDATION_FROM * present
         if head is None:
-            scarce = strength is None and len(part.labels) < REGRESSION_FROM * present
-            head = "mean" if scarce else "logistic"
+            head = "mean" if few and strength is None else "logistic"
         if head == "mean":
             return Choice(head, stages or "all", None, 1.0, [])
         if few or (stages and strength):

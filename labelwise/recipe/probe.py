@@ -36,7 +36,7 @@ class Probe(Recipe):
     2019, arXiv:1805.08974, section 4.1, with inner stages beside the last layer).
 
     Which stages the head sees and its regularization strength are chosen inside the train part, by
-    cross-validation or where labels are few by a rule; below two labels per class the nearest class
+    cross-validation or where labels are few by a rule; below five labels per class the nearest class
     mean answers (see recipe/heads.py).
 
     Without any label there is nothing to regress: the model is the backbone, and embeds.
@@ -68,7 +68,7 @@ class Probe(Recipe):
         "cross-validated",
     )
     head: HeadName | None = option(
-        None, "logistic or (nearest class) mean; left open: mean below two labels per class"
+        None, "logistic or (nearest class) mean; left open: mean below five labels per class"
     )
     strength: float | None = option(
         None, "of the L2 penalty; left open: cross-validated", search=Reals(1e-3, 10)
