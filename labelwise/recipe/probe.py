@@ -36,8 +36,8 @@ class Probe(Recipe):
     2019, arXiv:1805.08974, section 4.1, with inner stages beside the last layer).
 
     Which stages the head sees and its regularization strength are chosen inside the train part, by
-    cross-validation or where labels are few by a rule; below five labels per class the nearest class
-    mean answers (see recipe/heads.py).
+    cross-validation; below five labels per class, too few for that, the nearest class mean answers
+    (see recipe/heads.py).
 
     Without any label there is nothing to regress: the model is the backbone, and embeds.
     """
