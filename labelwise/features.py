@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from functools import lru_cache, partial
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from labelwise.backbones import Backbone
-from labelwise.data.preprocess import Color, Preprocessing, Resize, prepared
+from labelwise.data.decode import SCALED_FROM, SCALING_VERSION
+from labelwise.data.preprocess import BATCH, Color, Preprocessing, Resize, in_batches, prepared
+from labelwise.data.scan import threads
 from labelwise.errors import OptionError
 from labelwise.store import Store
 
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from labelwise.data.dataset import Images
+    from labelwise.engine import Engine
     from labelwise.nn.layers import Stack
     from labelwise.nn.taps import Taps
 
@@ -26,7 +32,6 @@ Advance = Callable[[int, int], None]
 
 SMALL_SIDE = 64  # images up to this size are enlarged to SMALL_INPUT only: more costs, gains little
 SMALL_INPUT = 128
-BATCH = 16  # images per forward pass: large enough for full speed, small enough for any memory
 
 
 def stored_pixels(
@@ -51,6 +56,7 @@ def pixel_store(preprocessing: Preprocessing) -> Store:
     key = {
         "what": "pixels",
         "preprocessing": vars(preprocessing),
+        "decode": _decoding(),
         "resize": f"torchvision {torchvision.__version__}",
     }
     return Store.open(key, preprocessing.shape, "uint8")
@@ -65,22 +71,24 @@ def embeddings(
 ) -> torch.Tensor:
     """Pooled stages of a frozen backbone, from the store where they are known already.
 
+    Several images are decoded and computed at once, one per core at most; memory grows only with
+    what is returned.
+
     Returns:
         float32 (N, D): the mean of every stage's maps over height and width, all stages after one
         another, the final embedding last; `Taps.widths` gives their widths.
     """
     import torch
 
-    body = load_body(backbone)
     store = embedding_store(backbone, preprocessing)
     total = len(store.missing(images.contents))
 
-    @torch.inference_mode()
     def compute(positions: np.ndarray) -> Iterator[np.ndarray]:
-        for pixels in prepared(images.subset(positions), preprocessing, batch=BATCH):
-            yield body(normalized(pixels, backbone))[1].numpy()
+        engine = engine_for(backbone, preprocessing, len(images.dataset.usable))
+        for rows in in_batches(images.subset(positions), preprocessing, engine):
+            yield rows
             if advance is not None:
-                advance(len(pixels), total)
+                advance(len(rows), total)
 
     return torch.from_numpy(store.rows(images.contents, compute))
 
@@ -128,21 +136,62 @@ def embedding_store(backbone: Backbone, preprocessing: Preprocessing) -> Store:
     import torch
     import torchvision
 
-    body = load_body(backbone)
     key = {
         "what": "embedding",
-        "weights": backbone.sha256,
-        "architecture": body.architecture,
-        "mean": list(backbone.mean),
-        "std": list(backbone.std),
+        **_frozen(backbone),
         "preprocessing": vars(preprocessing),
-        "decode": "full",
-        "engine": f"torch {torch.__version__}",
+        "decode": _decoding(),
+        "engine": f"torch {torch.__version__} or onnxruntime {version('onnxruntime')}",
         "resize": f"torchvision {torchvision.__version__}",
         "timm": timm.__version__,
         "view": "center",
     }
-    return Store.open(key, [body.width], "float32")
+    return Store.open(key, [load_body(backbone).width], "float32")
+
+
+def engine_for(backbone: Backbone, preprocessing: Preprocessing, images: int) -> Engine:
+    """What computes a backbone's embeddings here; `images` are those of the whole data set."""
+    return _engine(backbone, preprocessing.shape, images)
+
+
+def embedding_seconds(backbone: Backbone, preprocessing: Preprocessing, images: Images) -> float:
+    """How long the embeddings take that are not in the store, timed on empty images."""
+    import torch
+
+    missing = len(embedding_store(backbone, preprocessing).missing(images.contents))
+    if not missing:
+        return 0.0
+    engine = engine_for(backbone, preprocessing, len(images.dataset.usable))
+    blank = torch.zeros(BATCH, *preprocessing.shape, dtype=torch.uint8)
+    engine(blank)
+    started = time.perf_counter()
+    with ThreadPoolExecutor(threads()) as pool:
+        list(pool.map(engine, [blank] * threads()))
+    return (time.perf_counter() - started) / (BATCH * threads()) * missing
+
+
+def _frozen(backbone: Backbone) -> dict[str, Any]:
+    """What names the function from prepared pixels to embeddings; JSON-safe."""
+    return {
+        "weights": backbone.sha256,
+        "architecture": load_body(backbone).architecture,
+        "mean": list(backbone.mean),
+        "std": list(backbone.std),
+    }
+
+
+def _decoding() -> str:
+    """What decides how photos become pixels at the size of an input."""
+    rule = f"JPEG scaled from {SCALED_FROM} pixels, rule {SCALING_VERSION}"
+    return f"{rule}, Pillow {version('pillow')}"
+
+
+@lru_cache(maxsize=2)
+def _engine(backbone: Backbone, shape: tuple[int, int, int], images: int) -> Engine:
+    from labelwise.engine import Pooled, open_engine
+
+    pooled = Pooled(load_body(backbone), partial(normalized, backbone=backbone))
+    return open_engine(pooled, _frozen(backbone), shape, images)
 
 
 def normalized(pixels: torch.Tensor, backbone: Backbone) -> torch.Tensor:

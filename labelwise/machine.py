@@ -23,7 +23,8 @@ EXTRAS = {
 
 def versions() -> dict[str, str]:
     """Versions of everything that can change a number."""
-    names = ("torch", "torchvision", "timm", "numpy", "pandas", "scikit-learn", "scipy", "pillow")
+    networks = ("torch", "torchvision", "timm", "onnxruntime")
+    names = (*networks, "numpy", "pandas", "scikit-learn", "scipy", "pillow")
     found = {name: importlib.metadata.version(name) for name in names}
     return {"labelwise": __version__, "python": platform.python_version(), **found}
 

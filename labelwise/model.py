@@ -19,6 +19,7 @@ from labelwise.errors import BundleError, UsageError
 if TYPE_CHECKING:
     import torch
 
+    from labelwise.data.decode import Decoded
     from labelwise.nn.network import Body, Network
 
 OK = "ok"  # the status of an image that was answered
@@ -114,19 +115,21 @@ class Model:
         self.require_head()
         rows = []
         for path in _files(paths):
-            decoded = decode(path)
+            decoded = decode(path, at_least=self.preprocessing.size)
             row: dict[str, Any] = {"path": shown(path), "label": None, "probability": None}
             row |= {"set": None, "status": f"set aside: {decoded.reason}"}
             if decoded.pixels is not None:
-                proba = self._proba_of(decoded.pixels)
+                proba = self._proba_of(decoded)
                 best = int(proba.argmax())
                 row |= {"label": self.class_names[best], "probability": float(proba[best])}
                 row["status"] = OK
             rows.append(row)
         return pd.DataFrame(rows, columns=["path", "label", "probability", "set", "status"])
 
-    def _proba_of(self, image: np.ndarray) -> np.ndarray:
-        return softmax(self._forward(self.preprocessing(image)[None])[1].numpy())[0]
+    def _proba_of(self, decoded: Decoded) -> np.ndarray:
+        assert decoded.pixels is not None
+        pixels = self.preprocessing(decoded.pixels, decoded.full)
+        return softmax(self._forward(pixels[None])[1].numpy())[0]
 
     def require_head(self) -> torch.nn.Module:
         """What turns an embedding into logits.

@@ -15,8 +15,10 @@ import json
 import shutil
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
@@ -58,7 +60,10 @@ class Store:
         digest = hashlib.sha256(text.encode()).hexdigest()[:32]
         folder = (root or store_folder()) / digest
         if not (folder / "key.json").exists():
-            write_json(folder / "key.json", json.loads(text))
+            try:
+                write_json(folder / "key.json", json.loads(text))
+            except OSError as error:
+                _warn_once(store_folder(), error.strerror or str(error))
         return Store(folder, tuple(shape), dtype)
 
     def missing(self, contents: Sequence[str]) -> np.ndarray:
@@ -78,19 +83,33 @@ class Store:
             compute: called with the positions that are missing, at most SHARD at a time.
 
         Returns:
-            (N, *shape), in the order of `contents`.
+            (N, *shape), in the order of `contents`. What cannot be written, as on a full disk, is
+            only returned, with a warning once per process.
         """
         missing = self.missing(contents)
+        unsaved: dict[str, np.ndarray] = {}
         for start in range(0, len(missing), SHARD):
             part = missing[start : start + SHARD]
             rows = np.concatenate(list(compute(part))).astype(self.dtype, copy=False)
-            self._add([contents[position] for position in part], rows)
+            names = [contents[position] for position in part]
+            try:
+                self._add(names, rows)
+            except OSError as error:
+                _warn_once(store_folder(), error.strerror or str(error))
+                unsaved.update(zip(names, rows, strict=True))
+        return self._gather(contents, unsaved)
+
+    def _gather(self, contents: Sequence[str], unsaved: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Rows in the order asked for, from the shards and from what could not be written."""
         places = self._places()
         shards: dict[str, list[tuple[int, int]]] = {}
+        result = np.empty((len(contents), *self.shape), dtype=self.dtype)
         for position, content in enumerate(contents):
+            if content in unsaved:
+                result[position] = unsaved[content]
+                continue
             name, row = places[content]
             shards.setdefault(name, []).append((position, row))
-        result = np.empty((len(contents), *self.shape), dtype=self.dtype)
         for name, pairs in shards.items():
             to, row = np.array(pairs).T
             result[to] = np.load(self.folder / f"{name}.npy", mmap_mode="r")[row]
@@ -111,10 +130,25 @@ class Store:
 
     def _add(self, contents: Sequence[str], rows: np.ndarray) -> None:
         name = uuid.uuid4().hex
-        write_file(self.folder / f"{name}.npy", lambda file: _write_rows(file, rows))
-        write_file(
-            self.folder / f"{name}.ids", lambda file: file.write("\n".join(contents).encode())
-        )
+        values = self.folder / f"{name}.npy"
+        try:
+            write_file(values, lambda file: _write_rows(file, rows))
+            write_file(
+                self.folder / f"{name}.ids", lambda file: file.write("\n".join(contents).encode())
+            )
+        except OSError:
+            values.unlink(missing_ok=True)  # without ids it would only take space
+            raise
+
+
+@lru_cache(maxsize=1)  # once per process: it is the same disk every time
+def _warn_once(folder: Path, said: str) -> None:
+    warnings.warn(
+        f"What was computed cannot be kept in {folder} ({said}): the next run computes it again. "
+        "Make space, or set LABELWISE_CACHE to a folder that can be written.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def _write_rows(file: IO[bytes], rows: np.ndarray) -> None:
@@ -135,12 +169,17 @@ def store_size() -> int:
 
 
 def tidy_stores() -> None:
-    """Remove the temporary files of processes that were killed more than a day ago.
+    """Remove what processes left that were killed more than a day ago: temporary files, and rows
+    without ids.
 
     Younger ones may be written to at this moment; a store has no lock.
     """
+    before = time.time() - ABANDONED
     with contextlib.suppress(OSError):  # of another user, or the stores are emptied meanwhile
-        remove_temporary(store_folder(), before=time.time() - ABANDONED)
+        remove_temporary(store_folder(), before=before)
+        for values in store_folder().glob("*/*.npy"):
+            if not values.with_suffix(".ids").exists() and values.stat().st_mtime < before:
+                values.unlink()
 
 
 def empty_stores() -> None:

@@ -18,7 +18,7 @@ class Arrays:
 
     images: Sequence[np.ndarray]
 
-    def read(self, row: int) -> np.ndarray:
+    def read(self, row: int, at_least: object = None) -> np.ndarray:
         return self.images[row]
 
 

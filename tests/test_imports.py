@@ -19,6 +19,7 @@ LAYERS = [
     ["data", "measure"],
     ["nn"],
     ["store", "backbones"],
+    ["engine"],
     ["features"],
     ["model"],
     ["description"],

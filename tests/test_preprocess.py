@@ -159,7 +159,7 @@ def test_the_image_given_is_not_changed():
 class Slow(Arrays):
     """The later an image comes, the sooner it is read."""
 
-    def read(self, row):
+    def read(self, row, at_least=None):
         time.sleep(0.003 * (7 - row % 8))
         return self.images[row]
 
@@ -185,7 +185,7 @@ def test_images_come_in_order_from_all_threads():
 
 def test_a_file_that_cannot_be_read_is_raised():
     class Gone(Arrays):
-        def read(self, row):
+        def read(self, row, at_least=None):
             raise FileNotFoundError(row)
 
     data = dataset_of([0, 1])
@@ -198,7 +198,7 @@ def test_no_more_images_are_read_than_a_few_batches_ahead():
     read, lock = [], threading.Lock()
 
     class Counted(Arrays):
-        def read(self, row):
+        def read(self, row, at_least=None):
             with lock:
                 read.append(row)
             return self.images[row]

@@ -77,10 +77,10 @@ def test_a_head_has_no_weight_for_stages_that_it_does_not_see(data, stages, seen
 def test_no_image_is_embedded_twice(data, monkeypatch):
     """However many recipes, folds and numbers of labels use it."""
     seen = []
-    original = features.prepared
+    original = features.in_batches
     monkeypatch.setattr(
         features,
-        "prepared",
+        "in_batches",
         lambda images, *a, **k: seen.extend(images.rows) or original(images, *a, **k),
     )
     recipe, task = Probe(image_size=40), task_from(data)

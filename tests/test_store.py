@@ -221,25 +221,67 @@ def test_processes_may_fill_one_store_together(store, tmp_path):
     assert [float(output) for output in outputs] == [expected(contents).sum()] * 2
 
 
-def test_rows_that_do_not_fit_on_the_disk_are_an_error_that_says_so(store):
+@pytest.fixture
+def full_disk():
+    """No file of more than 200 bytes can be written; nobody was told before."""
+    store_module._warn_once.cache_clear()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200, before[1]))
-    try:
-        with pytest.raises(OSError, match="File too large: .*[.]npy"):
-            store.rows(hashes(*range(9)), Squares(hashes(*range(9))))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_rows_that_do_not_fit_on_the_disk_are_given_all_the_same(store, monkeypatch, full_disk):
+    monkeypatch.setattr(store_module, "SHARD", 4)
+    contents = hashes(*range(10))
+    with pytest.warns(RuntimeWarning, match="File too large") as told:
+        rows = store.rows(contents, Squares(contents))
+    assert np.array_equal(rows, expected(contents))
+    assert len(told) == 1
+
+
+def test_rows_that_did_not_fit_stand_beside_those_that_are_there(store, request):
+    store.rows(hashes(2, 5), Squares(hashes(2, 5)))
+    request.getfixturevalue("full_disk")
+    mixed = hashes(1, 2, 3, 5, 6, 7, 1)
+    with pytest.warns(RuntimeWarning):
+        assert np.array_equal(store.rows(mixed, Squares(mixed)), expected(mixed))
+
+
+def test_rows_that_did_not_fit_leave_nothing(store, full_disk):
+    with pytest.warns(RuntimeWarning):
+        store.rows(hashes(*range(9)), Squares(hashes(*range(9))))
     assert {path.name for path in store.folder.iterdir()} == {"key.json"}
+
+
+def test_rows_whose_ids_did_not_fit_leave_nothing(tmp_path, full_disk):
+    """One byte a row, but 33 an id."""
+    tiny = Store.open({}, (), "uint8", tmp_path)
+    with pytest.warns(RuntimeWarning):
+        tiny.rows(hashes(*range(9)), lambda positions: [np.zeros(len(positions), np.uint8)])
+    assert {path.name for path in tiny.folder.iterdir()} == {"key.json"}
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(tmp_path):
+    store_module._warn_once.cache_clear()
+    (tmp_path / "file").touch()
+    with pytest.warns(RuntimeWarning, match="LABELWISE_CACHE"):
+        store = Store.open({}, SHAPE, "float32", tmp_path / "file")
+    assert np.array_equal(store.rows(hashes(3), Squares(hashes(3))), expected(hashes(3)))
 
 
 def test_tidying_removes_what_was_left_a_day_ago(monkeypatch, tmp_path):
     monkeypatch.setenv("LABELWISE_CACHE", str(tmp_path))
     folder = Store.open({}, SHAPE, "float32").folder
     for hours in (1, 25):
-        (folder / f".{hours}.tmp").touch()
-        os.utime(folder / f".{hours}.tmp", (time.time() - hours * 3600,) * 2)
+        for name in (f".{hours}.tmp", f"orphan{hours}.npy", f"whole{hours}.npy"):
+            (folder / name).touch()
+            os.utime(folder / name, (time.time() - hours * 3600,) * 2)
+        (folder / f"whole{hours}.ids").touch()
     tidy_stores()
-    assert {path.name for path in folder.iterdir()} == {"key.json", ".1.tmp"}
+    left = {path.name for path in folder.iterdir()} - {"key.json"}
+    kept = {f"whole{hours}.{kind}" for hours in (1, 25) for kind in ("npy", "ids")}
+    assert left == {".1.tmp", "orphan1.npy"} | kept
 
 
 def test_stores_are_in_the_cache_folder(monkeypatch, tmp_path):

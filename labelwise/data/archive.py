@@ -11,10 +11,11 @@ from typing import IO
 
 import numpy as np
 
-from labelwise.data.decode import Decoded, decode, set_aside
+from labelwise.data.dataset import Size
+from labelwise.data.decode import Decoded, set_aside
 from labelwise.data.folder import UNLABELED_FOLDER, Tree, arrange, is_hidden
 from labelwise.data.members import DamagedError, Extent, LimitError, Listing, Member, read_member
-from labelwise.data.source import SPLIT_NAMES, Source, Stamp, file_stamp, pixels_of, shown
+from labelwise.data.source import SPLIT_NAMES, Source, Stamp, file_stamp, read_encoded, shown
 from labelwise.data.tars import list_tar
 from labelwise.data.unpack import compression, unpacked
 from labelwise.data.zips import data_start, list_zip
@@ -39,11 +40,9 @@ class ArchivePixels:
     names: tuple[str, ...]
     extents: tuple[Extent | None, ...]
 
-    def read(self, row: int) -> np.ndarray:
+    def read(self, row: int, at_least: Size | None = None) -> np.ndarray:
         """The image of a row: uint8, (H, W) or (H, W, 3), upright."""
-        data = self.encoded(row)
-        decoded = data if isinstance(data, Decoded) else decode(data, self.names[row])
-        return pixels_of(decoded, f"{self.file}: {self.names[row]}")
+        return read_encoded(self.encoded(row), f"{self.file}: {self.names[row]}", at_least)
 
     def encoded(self, row: int) -> bytes | Decoded:
         """The image file in a member, or the decision that it cannot be read."""

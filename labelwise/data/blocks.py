@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from labelwise.data.convert import scale_integers
+from labelwise.data.dataset import Size
 from labelwise.data.scan import THUMB_SIDE, thumbnail
 from labelwise.errors import DataError
 
@@ -65,7 +66,7 @@ class ArrayPixels:
         self._blocks = tuple(blocks)
         self._ends = np.cumsum([len(block) for block in blocks])
 
-    def read(self, row: int) -> np.ndarray:
+    def read(self, row: int, at_least: Size | None = None) -> np.ndarray:
         """A copy of the image of a row: uint8, (H, W) or (H, W, 3)."""
         which = int(np.searchsorted(self._ends, row, side="right"))
         block = self._blocks[which]

@@ -29,12 +29,18 @@ COLUMNS = {
     "reason": "string",  # what was converted, or why it was set aside; null if used as it is
 }
 
+Size = tuple[int, int]  # height and width in pixels
+
 
 class Pixels(Protocol):
     """Where decoded pixels come from. Safe to call from several threads; nothing is kept."""
 
-    def read(self, row: int) -> np.ndarray:
-        """The image of a table row: uint8, shape (H, W) if gray or (H, W, 3) if RGB, upright."""
+    def read(self, row: int, at_least: Size | None = None) -> np.ndarray:
+        """The image of a table row: uint8, shape (H, W) if gray or (H, W, 3) if RGB, upright.
+
+        Args:
+            at_least: height and width that do; a large JPEG is then decoded at a smaller scale.
+        """
         ...
 
 
@@ -149,6 +155,6 @@ class Images:
         """True if every image is gray."""
         return bool((self.dataset.table["mode"].to_numpy()[self.rows] == "L").all())
 
-    def read(self, position: int) -> np.ndarray:
-        """Decoded pixels of one image: uint8 (H, W) or (H, W, 3)."""
-        return self.dataset.pixels.read(int(self.rows[position]))
+    def read(self, position: int, at_least: Size | None = None) -> np.ndarray:
+        """Decoded pixels of one image: uint8 (H, W) or (H, W, 3); see `Pixels.read`."""
+        return self.dataset.pixels.read(int(self.rows[position]), at_least)

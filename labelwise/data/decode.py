@@ -12,11 +12,18 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from labelwise.data.convert import UPRIGHT, NotFiniteError, convert
-from labelwise.data.dataset import CONVERTED, SET_ASIDE, USED
+from labelwise.data.dataset import CONVERTED, SET_ASIDE, USED, Size
 from labelwise.data.quiet import quiet
 
 #: Part of the cache key: raise it whenever a decision or a pixel could come out differently.
 DECODER_VERSION = 1
+
+#: Part of the key of all that comes of images decoded at a smaller scale; see `_shrink`.
+SCALING_VERSION = 1
+SCALED_FROM = 512  # pixels of the short side; of smaller images a scale would be seen
+# At the next scale above the size asked for, embeddings of photos differ up to a cosine of 0.987
+# (41 photos, 64 to 224 px); from twice that size, 0.998, for 20 to 50 % more time.
+MARGIN = 2
 
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 256 * 2**20
@@ -46,7 +53,7 @@ class Decoded:
         pixels: uint8, (H, W) if gray or (H, W, 3) if RGB, upright; None if set aside.
         decision: "used", "converted" or "set aside".
         reason: what was converted, several joined by "; ", or why it was set aside.
-        width, height: pixels of the upright image; None if not known.
+        width, height: pixels of the upright image at full size; None if not known.
         mode: "L" or "RGB"; None if set aside.
     """
 
@@ -57,6 +64,11 @@ class Decoded:
     height: int | None = None
     mode: str | None = None
 
+    @property
+    def full(self) -> Size | None:
+        """Height and width at full size; None if not known."""
+        return None if self.width is None or self.height is None else (self.height, self.width)
+
 
 def set_aside(reason: str, size: tuple[int, int] | None = None) -> Decoded:
     """The decision for a file that cannot be used."""
@@ -64,12 +76,14 @@ def set_aside(reason: str, size: tuple[int, int] | None = None) -> Decoded:
     return Decoded(None, SET_ASIDE, reason, width, height)
 
 
-def decode(source: Path | bytes, name: str | None = None) -> Decoded:
+def decode(source: Path | bytes, name: str | None = None, at_least: Size | None = None) -> Decoded:
     """Decode an image completely and decide about it. Never raises for the file's content.
 
     Args:
         source: the path of a file, or its bytes.
         name: the file's name, to notice a wrong extension; by default that of the path.
+        at_least: height and width that do: a JPEG of SCALED_FROM pixels or more is decoded at 1/2,
+            1/4 or 1/8 of its size, the smallest with MARGIN times that; left open: at full size.
 
     Returns:
         A `Decoded`: pixels and a decision, or "set aside" and the reason.
@@ -89,7 +103,7 @@ def decode(source: Path | bytes, name: str | None = None) -> Decoded:
         return set_aside(_NOT_AN_IMAGE)
     try:
         with quiet:
-            return _decode(source, format_name, wrong_extension(format_name, name))
+            return _decode(source, format_name, wrong_extension(format_name, name), at_least)
     except MemoryError:
         return set_aside("too large: decoding it needs more memory than there is")
     except Image.DecompressionBombError:
@@ -155,15 +169,18 @@ def wrong_extension(format_name: str, name: str | None) -> str | None:
     return f"is a {_say(format_name)} though named {suffix}"
 
 
-def _decode(data: bytes, format_name: str, note: str | None) -> Decoded:
+def _decode(data: bytes, format_name: str, note: str | None, at_least: Size | None) -> Decoded:
     with Image.open(io.BytesIO(data), formats=(format_name,)) as image:
         if problem := _size_problem(*image.size):
             return set_aside(problem, image.size)
+        full, size = None, image.size
         bits = _bits(image, data)
         turn = _orientation(image) if format_name == "TIFF" else 1  # load() turns a TIFF itself
+        if format_name == "JPEG" and at_least is not None:
+            full = _shrink(image, at_least)
         image.load()
         if format_name == "JPEG" and not _has_end(data):
-            return set_aside("truncated: its end marker is missing", image.size)
+            return set_aside("truncated: its end marker is missing", size)
         pixels, notes = convert(image, bits)
         if format_name != "TIFF" and (turn := _orientation(image)) in UPRIGHT:
             pixels = UPRIGHT[turn](pixels)
@@ -172,10 +189,23 @@ def _decode(data: bytes, format_name: str, note: str | None) -> Decoded:
         notes += _frames(image)
     notes += [note] if note else []
     pixels = np.ascontiguousarray(pixels)
-    height, width = pixels.shape[:2]
+    height, width = full or pixels.shape[:2]
     mode = "L" if pixels.ndim == 2 else "RGB"
     decision = CONVERTED if notes else USED
     return Decoded(pixels, decision, "; ".join(notes) or None, width, height, mode)
+
+
+def _shrink(image: ImageFile.ImageFile, at_least: Size) -> Size:
+    """Tell the JPEG decoder which scale will do, and give the upright height and width in full.
+
+    The mean over 2 x 2, 4 x 4 or 8 x 8 pixels comes from a block's coefficients, with less work.
+    """
+    width, height = image.size
+    quarter_turn = _orientation(image) in (5, 6, 7, 8)
+    if min(width, height) >= SCALED_FROM:
+        tall, wide = (MARGIN * side for side in at_least)
+        image.draft(None, (tall, wide) if quarter_turn else (wide, tall))
+    return (width, height) if quarter_turn else (height, width)
 
 
 def _size_problem(width: int, height: int) -> str | None:

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelwise.data.classes import name_of
-from labelwise.data.decode import Decoded, decode, set_aside
+from labelwise.data.dataset import Size
+from labelwise.data.decode import Decoded, set_aside
 from labelwise.data.source import (
     SPLIT_NAMES,
     Source,
@@ -24,7 +25,7 @@ from labelwise.data.source import (
     counted,
     file_stamp,
     first_few,
-    pixels_of,
+    read_encoded,
 )
 from labelwise.data.target import choose_target
 from labelwise.errors import DataError
@@ -66,10 +67,9 @@ class ParquetPixels:
         self._kept: OrderedDict[Part, pa.Array] = OrderedDict()
         self._stamps: dict[str, Stamp | None] = {}
 
-    def read(self, row: int) -> np.ndarray:
+    def read(self, row: int, at_least: Size | None = None) -> np.ndarray:
         """The image of a row: uint8, (H, W) or (H, W, 3), upright."""
-        data = self.encoded(row)
-        return pixels_of(data if isinstance(data, Decoded) else decode(data), self._say(row))
+        return read_encoded(self.encoded(row), self._say(row), at_least)
 
     def encoded(self, row: int) -> bytes | Decoded:
         """The image file inside a row, or the decision that there is none."""

@@ -13,9 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from labelwise.data.classes import name_of
-from labelwise.data.decode import Decoded, decode
+from labelwise.data.dataset import Size
+from labelwise.data.decode import Decoded
 from labelwise.data.hub import HubRows
-from labelwise.data.source import SPLIT_NAMES, Source, Stamp, counted, pixels_of
+from labelwise.data.source import SPLIT_NAMES, Source, Stamp, counted, read_encoded
 from labelwise.data.vision import VisionRows
 from labelwise.errors import DataError
 
@@ -47,10 +48,9 @@ class ObjectPixels:
     firsts: tuple[int, ...]
     paths: tuple[str, ...]
 
-    def read(self, row: int) -> np.ndarray:
+    def read(self, row: int, at_least: Size | None = None) -> np.ndarray:
         """The image of a row: uint8, (H, W) or (H, W, 3), upright."""
-        data = self.encoded(row)
-        return pixels_of(data if isinstance(data, Decoded) else decode(data), self.paths[row])
+        return read_encoded(self.encoded(row), self.paths[row], at_least)
 
     def encoded(self, row: int) -> bytes | Decoded:
         """What the object holds: an image file, or a picture."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
+
+from labelwise.data.dataset import Size
+from labelwise.data.scan import threads
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 
 Color = Literal["rgb", "gray"]
 Resize = Literal["crop", "squash", "pad"]
+T = TypeVar("T")
+
+BATCH = 8  # images a thread works on at a time: full speed, and small enough for any memory
 
 # ITU-R 601 luma in 16.16 fixed point: the same gray values as Pillow's convert("L").
 _LUMA = np.array([19595, 38470, 7471], dtype=np.uint32)
@@ -44,46 +50,91 @@ class Preprocessing:
         """(C, height, width)."""
         return (3 if self.color == "rgb" else 1, self.height, self.width)
 
-    def __call__(self, image: np.ndarray) -> torch.Tensor:
-        """One decoded image, uint8 (H, W) or (H, W, 3), as a uint8 tensor of `shape`."""
+    @property
+    def size(self) -> Size:
+        """(height, width); an image decoded at this size or above loses no detail."""
+        return self.height, self.width
+
+    def __call__(self, image: np.ndarray, full: Size | None = None) -> torch.Tensor:
+        """One decoded image, uint8 (H, W) or (H, W, 3), as a uint8 tensor of `shape`.
+
+        Args:
+            full: height and width of the photo if it was decoded at a smaller scale; its edges
+                decide about the geometry, for at that scale they fall between pixels.
+        """
         import torch
 
         channels = torch.from_numpy(_to_color(image, self.color))  # (C, H, W)
-        height, width = channels.shape[1:]
-        if (height, width) == (self.height, self.width):
+        if channels.shape[1:] == self.size:
             return channels
         fit = {"crop": max, "pad": min}.get(self.resize)
         if fit is None:
             return _scale(channels, self.height, self.width)
+        height, width = full or image.shape[:2]
+        tall, wide = channels.shape[1] / height, channels.shape[2] / width
         factor = fit(self.height / height, self.width / width)
         if self.resize == "crop":
             channels = _center(
                 channels,
-                _middle(height, math.ceil(self.height / factor)),
-                _middle(width, math.ceil(self.width / factor)),
+                _middle(channels.shape[1], math.ceil(self.height / factor * tall)),
+                _middle(channels.shape[2], math.ceil(self.width / factor * wide)),
             )
-            height, width = channels.shape[1:]
+        height, width = channels.shape[1] / tall, channels.shape[2] / wide
         scaled = _scale(channels, max(1, round(height * factor)), max(1, round(width * factor)))
         return _center(scaled, self.height, self.width)
 
 
 def prepared(
-    images: Images, preprocessing: Preprocessing, *, batch: int = 64
+    images: Images, preprocessing: Preprocessing, *, batch: int = BATCH
 ) -> Iterator[torch.Tensor]:
-    """Decode and preprocess images in order, every batch on all cores.
+    """Decode and preprocess images in order, on all cores; see `in_batches`.
 
     Yields:
-        uint8 tensors (n, C, H, W) with n <= batch. Memory does not grow with the number of images.
+        uint8 tensors (n, C, H, W) with n <= batch.
+    """
+    return in_batches(images, preprocessing, lambda pixels: pixels, batch=batch)
+
+
+def in_batches(
+    images: Images,
+    preprocessing: Preprocessing,
+    work: Callable[[torch.Tensor], T],
+    *,
+    batch: int = BATCH,
+) -> Iterator[T]:
+    """Decode, preprocess and work on images, a thread per core and a batch per thread.
+
+    So one thread decodes while another computes, and none waits for another but at the end.
+
+    Args:
+        work: gets uint8 (n, C, H, W) with n <= batch; called in several threads at once.
+
+    Yields:
+        What `work` gave for every batch, in order. Memory does not grow with the number of images.
     """
     import torch
 
-    def one(position: int) -> torch.Tensor:
-        return preprocessing(images.read(position))
+    sizes = images.sizes[:, ::-1].tolist()
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for start in range(0, len(images), batch):
-            stop = min(start + batch, len(images))
-            yield torch.stack(list(pool.map(one, range(start, stop))))
+    def one(start: int) -> T:
+        positions = range(start, min(start + batch, len(images)))
+        return work(torch.stack([prepare(position) for position in positions]))
+
+    def prepare(position: int) -> torch.Tensor:
+        image = images.read(position, preprocessing.size)
+        return preprocessing(image, sizes[position])
+
+    pending: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(threads(), "labelwise-images") as pool:
+        try:
+            for start in range(0, len(images), batch):
+                pending.append(pool.submit(one, start))
+                if len(pending) > 2 * threads():
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _to_color(image: np.ndarray, color: Color) -> np.ndarray:

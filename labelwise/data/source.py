@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from labelwise.data.dataset import Pixels
+from labelwise.data.dataset import Pixels, Size
 from labelwise.data.decode import Decoded, decode, read_bytes
 from labelwise.errors import DataError
 
@@ -86,9 +86,9 @@ class FilePixels:
 
     files: tuple[str, ...]
 
-    def read(self, row: int) -> np.ndarray:
+    def read(self, row: int, at_least: Size | None = None) -> np.ndarray:
         """The image of a row: uint8, (H, W) or (H, W, 3), upright."""
-        return pixels_of(decode(Path(self.files[row])), self.files[row])
+        return pixels_of(decode(Path(self.files[row]), at_least=at_least), self.files[row])
 
     def encoded(self, row: int) -> bytes | Decoded:
         """The file's bytes, or the decision that it cannot be read."""
@@ -121,6 +121,12 @@ def pixels_of(decoded: Decoded, path: str) -> np.ndarray:
             f"{decoded.reason}. Load the data again."
         )
     return decoded.pixels
+
+
+def read_encoded(data: bytes | Decoded, path: str, at_least: Size | None) -> np.ndarray:
+    """The pixels of what `Encoded.encoded` gave; see `Pixels.read`."""
+    decoded = data if isinstance(data, Decoded) else decode(data, at_least=at_least)
+    return pixels_of(decoded, path)
 
 
 def shown(text: Any) -> str:

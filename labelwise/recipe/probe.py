@@ -15,12 +15,10 @@ from labelwise.data.dataset import Images
 from labelwise.data.preprocess import Color, Preprocessing, Resize
 from labelwise.errors import OptionError, TrainingError
 from labelwise.features import (
-    BATCH,
-    embedding_store,
+    embedding_seconds,
     embeddings,
     input_of,
     load_body,
-    normalized,
 )
 from labelwise.model import Model, build
 from labelwise.nn.taps import Taps
@@ -154,20 +152,11 @@ class Probe(Recipe):
         dataset = task.images.dataset
         everything = dataset.images(dataset.usable[dataset.labels[dataset.usable] >= 0])
         preprocessing = self._input(everything, backbone)
-        missing = len(embedding_store(backbone, preprocessing).missing(everything.contents))
-        body = load_body(backbone)
-        once = 0.0
-        if missing:
-            blank = torch.zeros(BATCH, *preprocessing.shape, dtype=torch.uint8)
-            with torch.inference_mode():
-                body(normalized(blank, backbone))
-                started = time.perf_counter()
-                body(normalized(blank, backbone))
-            once = (time.perf_counter() - started) / BATCH * missing
+        once = embedding_seconds(backbone, preprocessing, everything)
         # About 60 steps of two matrix products, at 40 GFLOP/s.
         tried = (1 if self.stages else 2) * (1 if self.strength else len(STRENGTHS))
         columns = tried * INNER_FOLDS * len(task.class_names)
-        head = 60 * 4 * len(task.labeled) * body.width * columns / 40e9
+        head = 60 * 4 * len(task.labeled) * load_body(backbone).width * columns / 40e9
         return Cost(once=once, fit=EVERY_FIT + head)
 
     def sizes(self, task: Task) -> Sequence[Self]:
