@@ -18,7 +18,7 @@ from labelwise.data.load import load
 from labelwise.recipe.base import Context, Task
 from labelwise.recipe.probe import Probe
 
-LABELS = (1, 2, 3, 5, 10, 25, 100, 300)
+LABELS = (1, 2, 3, 5, 10, 25, 100)
 JUDGES = 1500
 COLUMNS = {
     "last": Probe(stages="last", head="logistic"),
