@@ -406,15 +406,26 @@ def doctor(
     empty_cache: Annotated[
         bool, typer.Option("--empty-cache", help="Delete all stored features first.")
     ] = False,
+    download: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Fetch the weights of this timm network first."),
+    ] = None,
 ) -> None:
     """The machine, the versions, the backbones at hand, and what would need a download.
 
-    Example: labelwise doctor
+    \b
+    Examples:
+    labelwise doctor
+    labelwise doctor --download resnet50.a1_in1k
     """
     from labelwise.machine import doctor as examine
     from labelwise.store import empty_stores
     from labelwise.tables import doctor_table
 
+    if download is not None:
+        from labelwise.backbones import download_weights
+
+        download_weights(download)
     if empty_cache:
         empty_stores()
     found = examine()

@@ -107,7 +107,7 @@ def input_of(
         images: of the data set that decides; all of it, so that every fit gets the same size.
 
     Raises:
-        OptionError: the network takes no images of this size or color.
+        OptionError, LayerError: the network takes no images of this size or color.
     """
     own = backbone.preprocessing
     size = (image_size, image_size) if image_size is not None else (own.height, own.width)
@@ -125,9 +125,20 @@ def input_of(
             f"--color rgb: the backbone {backbone.name!r} was trained on gray images. Leave the "
             "option out, or give --color gray."
         )
+    if backbone.resizable and size != (own.height, own.width):
+        _require_size(backbone, *size)
     return replace(
         own, height=size[0], width=size[1], color=color or own.color, resize=resize or own.resize
     )
+
+
+@lru_cache(maxsize=16)
+def _require_size(backbone: Backbone, height: int, width: int) -> None:
+    """Refuse a size that the network cannot take before any image is read."""
+    from labelwise.nn.taps import Taps
+
+    if isinstance(body := load_body(backbone), Taps):
+        body.widths_at((height, width))
 
 
 def embedding_store(backbone: Backbone, preprocessing: Preprocessing) -> Store:

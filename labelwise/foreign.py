@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LARGEST_JSON = 4 * 2**20  # bytes; this much of nothing but brackets is read in about a second
 LARGEST_HEADER = 2 * 2**20  # bytes of a safetensors header, enough for 20,000 tensors
+WEIGHTS_IN = ("state_dict", "model")  # names that checkpoints have their weights under
 LONGEST_MESSAGE = 300  # characters
 
 #: Per channel, of pixels in [0, 1]. The limits only keep what follows finite.
@@ -72,6 +73,8 @@ def read_checkpoint(data: bytes) -> dict[str, torch.Tensor]:
         found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # damaged pickles and archives fail in many ways
         raise ValueError(f"is not a checkpoint of tensors: {brief(error)}") from None
+    if isinstance(found, dict):  # training scripts put the weights beside other things
+        found = next((found[name] for name in WEIGHTS_IN if name in found), found)
     if not isinstance(found, dict) or not all(isinstance(v, torch.Tensor) for v in found.values()):
         raise ValueError("is not a checkpoint of tensors: expected names and tensors, no more.")
     return _all_finite(found)

@@ -19,6 +19,7 @@ from labelwise.measure import (
     verdicts,
 )
 from labelwise.trials import DONE, FAILED, Row, Trial
+from labelwise.twins import Twins, twin_pairs
 
 UNJUDGED = "No image has a label, so nothing was judged. The model has no head: it embeds images."
 
@@ -29,6 +30,7 @@ def make_leaderboard(
     dataset: Dataset,
     run: Path,
     *,
+    twins: Sequence[Twins],
     metric: str,
     seed: int,
 ) -> dict[str, Any]:
@@ -36,11 +38,14 @@ def make_leaderboard(
 
     Args:
         problems: (variant, labels) -> why the row failed.
+        twins: variants that are compared with each other besides with the best.
         metric: what rows are compared by.
 
     Returns:
         {"metric", "rows", "pairs", "recommended", "recommended_labels", "why", "corrected"}, where
-        `corrected` is the best row's number corrected for selection; all JSON-safe.
+        `corrected` is the best row's number corrected for selection; all JSON-safe. Of a pair, a is
+        the best variant and `gain` None; or a is a variant, b its twin, and `gain` what the twin
+        does without.
     """
     pooled = {
         (row.variant.name, row.labels): pool(row.trials(run, final=False))
@@ -64,7 +69,11 @@ def make_leaderboard(
         }
         probas = {name: probabilities(table) for name, table in group.items()}
         found = verdicts(first["label"].to_numpy(), probas, **options)
-        pairs += [{"labels": labels, **_safe(asdict(pair))} for pair in found]
+        pairs += [{"labels": labels, **_safe(asdict(pair)), "gain": None} for pair in found]
+        pairs += [
+            {"labels": labels, **_safe(asdict(pair)), "gain": pair_of.gain}
+            for pair_of, pair in twin_pairs(twins, first["label"].to_numpy(), probas, **options)
+        ]
         ranks = {row.variant.name: row.variant.recipe.rank for row in rows}
         best = found[0].a if found else next(iter(group))
         winner, why = recommend(found, ranks, best)

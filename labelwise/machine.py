@@ -79,8 +79,9 @@ def doctor() -> dict[str, Any]:
     """What this installation can do.
 
     Returns:
-        {"versions", "machine", "devices", "backbones" (name -> ready, or what to install), "extras"
-        (name -> installed or the command), "cache" (folder, bytes in the feature store)}.
+        {"versions", "machine", "devices", "backbones" (name -> ready and its license, or what to
+        do), "extras" (name -> installed or the command), "cache" (folder, bytes in the feature
+        store)}.
     """
     import torch
 
@@ -99,7 +100,8 @@ def doctor() -> dict[str, Any]:
         "machine": machine(),
         "devices": ["cpu", *(f"cuda:{i} ({name})" for i, name in enumerate(gpus))],
         "backbones": backbone_status(),
-        "other backbones": "any timm name whose weights are cached, or timm:FOLDER; no download",
+        "other backbones": "NAME@FILE.safetensors, timm:FOLDER, or any timm name after "
+        "`labelwise doctor --download NAME`; nothing else downloads anything",
         "extras": extras,
         "cache": {"folder": str(cache_folder()), "feature_store_bytes": store_size()},
     }

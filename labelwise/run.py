@@ -67,6 +67,7 @@ from labelwise.trials import (
     run_finals,
     run_folds,
 )
+from labelwise.twins import alike, twins_of, with_twins
 
 MOST_SAID = 8  # warnings that are shown before the run; the report has all of them
 RUNNING, DONE = "running", "done"
@@ -216,6 +217,8 @@ def _execute(
     everything = judged or not dataset.class_names or settings.save_models == "all"
     progress.plan(_steps(rows, plan, everything))
     progress.say(_announcement(dataset, protocol, variants, plan, settings))
+    for origin in record.get("backbones", ()):
+        progress.say(f"backbone {origin['name']}: license {origin['license']}")
     for sentence in record["warnings"][:MOST_SAID]:
         progress.say(f"note: {sentence}")
     if len(record["warnings"]) > MOST_SAID:
@@ -231,7 +234,13 @@ def _execute(
             problems[row.variant.name, row.labels] = problem
     progress.begin("measuring")
     leaderboard = make_leaderboard(
-        rows, problems, dataset, folder, metric=settings.metric, seed=settings.seed
+        rows,
+        problems,
+        dataset,
+        folder,
+        twins=twins_of(asked),
+        metric=settings.metric,
+        seed=settings.seed,
     )
     progress.end()
     if leaderboard["recommended"] is None:
@@ -287,7 +296,7 @@ def _begun(
         )
     else:
         protocol = protocol_without_labels(dataset)
-    known = _familiar(variants, dataset)
+    known = _familiar(variants, dataset, protocol.test)
     progress.say(f"{dataset.name}: measuring how fast this machine is")
     plan = make_plan(
         dataset,
@@ -299,6 +308,7 @@ def _begun(
         elapsed=lambda: time.perf_counter() - began,
         context=Context(settings.seed, torch_device(settings.device)),
     )
+    plan = alike(plan, twins_of(variants))
     table = dataset.table.copy()
     table.loc[protocol.test, "split"] = "test"
     write_parquet(folder / "data.parquet", table)
@@ -309,6 +319,7 @@ def _begun(
         "data": data_record(data, dataset),
         "settings": settings.model_dump(mode="json"),
         "variants": {v.name: v.recipe.configuration for v in variants},
+        "backbones": [find_backbone(name).origin for name in _backbones(variants)],
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "machine": machine(),
@@ -344,18 +355,26 @@ def _check_without_labels(
             )
 
 
-def _familiar(variants: Sequence[Variant], dataset: Dataset) -> list[str]:
+def _backbones(variants: Sequence[Variant]) -> list[str]:
+    """Names of the backbones that variants build on, each once."""
+    return list(dict.fromkeys(name for v in variants for name in v.recipe.backbones))
+
+
+def _familiar(variants: Sequence[Variant], dataset: Dataset, test: np.ndarray) -> list[str]:
     """Warnings about backbones that have learned from images which are judged here."""
     labeled = dataset.usable[dataset.labels[dataset.usable] != UNLABELED]
     warnings = []
-    for name in dict.fromkeys(name for v in variants for name in v.recipe.backbones):
+    for name in _backbones(variants):
         backbone = find_backbone(name)
         if not isinstance(backbone, SavedBackbone):
             continue
-        if learned := familiar(expanded(name), backbone.model.facts, dataset, labeled):
+        place, facts = expanded(name), backbone.model.facts
+        if learned := familiar(place, facts, dataset, labeled):
+            kept = len(test) and not familiar(place, facts, dataset, test)
+            but = f" Of the {len(test)} images of the test part it has seen none." if kept else ""
             warnings.append(
                 f"The backbone {name!r} {learned}: whatever builds on it is judged on images that "
-                "it knows, and looks better than it is."
+                f"it knows, and looks better than it is.{but}"
             )
     return warnings
 
@@ -381,11 +400,13 @@ class _Asked:
         texts: None if there are none.
         made: recipes given as values, from Python only.
         option: that named them, for messages.
+        compared: with each other, and with their twins.
     """
 
     texts: tuple[str, ...] | None
     made: tuple[Recipe, ...]
     option: str
+    compared: bool
 
     @property
     def any(self) -> bool:
@@ -401,9 +422,14 @@ def _settled(
     return settings, _variants(folder, settings, asked)
 
 
-def _recipes(recipes: str | Sequence[str | Recipe] | None, option: str = "--recipes") -> _Asked:
+def _recipes(
+    recipes: str | Sequence[str | Recipe] | None,
+    option: str = "--recipes",
+    *,
+    compared: bool = True,
+) -> _Asked:
     if recipes is None:
-        return _Asked(None, (), option)
+        return _Asked(None, (), option, compared)
     listed = list(recipes) if isinstance(recipes, list | tuple) else [recipes]
     for item in listed:
         if not isinstance(item, str | Recipe):
@@ -412,7 +438,7 @@ def _recipes(recipes: str | Sequence[str | Recipe] | None, option: str = "--reci
         raise OptionError(f"{option}: none is named. Leave the option out for those that fit.")
     texts = tuple(item for item in listed if isinstance(item, str))
     made = tuple(item for item in listed if isinstance(item, Recipe))
-    return _Asked(texts or None, made, option)
+    return _Asked(texts or None, made, option, compared)
 
 
 def _variants(folder: Path, settings: Settings, given: _Asked) -> tuple[Variant, ...]:
@@ -424,6 +450,7 @@ def _variants(folder: Path, settings: Settings, given: _Asked) -> tuple[Variant,
         defaults=settings.recipe_fields,
         option=given.option,
     )
+    variants = with_twins(variants) if given.compared else variants
     if not (folder / RUN_FILE).exists():
         return variants
     began = read_record(folder)["variants"]
@@ -538,7 +565,7 @@ def train(
     Data without any label are learned from by recipes that need none (`probe`): the result is a
     model without a head that embeds.
     """
-    asked = _recipes([recipe], "--recipe")
+    asked = _recipes([recipe], "--recipe", compared=False)
     if asked.texts and (count := len(parse_variants(asked.texts, option=asked.option))) > 1:
         raise OptionError(
             f"--recipe {recipe!r} names {count} recipes. Give one, or compare them with "

@@ -17,7 +17,7 @@ from labelwise.errors import OptionError
 from labelwise.files import write_parquet, write_text
 from labelwise.measure import METRICS
 from labelwise.model import OK
-from labelwise.report.text import plain
+from labelwise.report.text import chance, difference, plain
 from labelwise.use import Judgement
 
 BEST_TRIALS = 10  # rows of a search's table
@@ -51,7 +51,17 @@ def leaderboard_table(results: Mapping[str, Any]) -> RenderableType:
         table.add_row(*map(_text, cells))
         if row["reason"]:
             failed.append(_text(f"{row['variant']}, {row['labels']} labels: {row['reason']}"))
-    return Group(table, *failed)
+    return Group(table, *failed, *map(_text, _twins(results)))
+
+
+def _twins(results: Mapping[str, Any]) -> list[str]:
+    """What set every variant apart from its twin, and what that was worth, a line each."""
+    return [
+        f"{pair['a']} against {pair['b']}, {pair['labels']} labels: "
+        f"{difference(pair, flip=False)}{chance(pair['p'])}, for {pair['gain']}"
+        for pair in results["pairs"]
+        if pair["gain"]
+    ]
 
 
 def tuning_table(trials: pd.DataFrame, results: Mapping[str, Any]) -> RenderableType:

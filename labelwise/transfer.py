@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from labelwise import bundle
-from labelwise.backbones import Backbone, find_pretrained, sha256_of
+from labelwise.backbones import Backbone, find_pretrained, sha256_of, stamp_of
 from labelwise.data.dataset import Dataset
 from labelwise.data.split import FINAL
 from labelwise.files import expanded, intact, is_folder
@@ -44,16 +44,7 @@ def find_backbone(name: str) -> Backbone:
         return find_pretrained(name)
     folder = bundle.model_folder(folder)
     files = (folder / bundle.MODEL_FILE, folder / bundle.WEIGHTS_FILE)
-    return _saved(name, folder, tuple(map(_stamp, files)))
-
-
-def _stamp(file: Path) -> tuple[int, ...] | None:
-    """What changes when a file does, or when a relative name comes to mean another one."""
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+    return _saved(name, folder, tuple(map(stamp_of, files)))
 
 
 @lru_cache(maxsize=2)

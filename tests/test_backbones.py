@@ -96,6 +96,13 @@ def test_pixels_are_normalized_as_the_weights_were_trained_with(shared_data):
     assert as_trained > right((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) + 0.02
 
 
+@pytest.mark.parametrize("name", PACKAGED)
+def test_every_packaged_network_is_scaled_as_it_was_trained(name):
+    """The Lite networks are TensorFlow's: pixels from -1 to 1, not ImageNet's mean as elsewhere."""
+    backbone = find_pretrained(name)
+    assert (backbone.mean, backbone.std) == ((0.5,) * 3, (0.5,) * 3)
+
+
 def _photos(archive, kinds, count):
     """The first photos of some classes of STL-10's training part."""
     found = {kind: [] for kind in kinds}
@@ -134,7 +141,7 @@ def test_an_unknown_name_is_refused_with_what_there_is():
 
 def test_a_timm_name_without_weights_says_that_nothing_is_downloaded(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(BackboneError, match=r"not on this machine.*does not download"):
+    with pytest.raises(BackboneError, match=r"not on this machine.*Nothing is downloaded"):
         find_pretrained("mobilenetv3_small_050")
 
 
@@ -185,7 +192,7 @@ def test_non_commercial_weights_are_refused_unless_named_by_folder(tmp_path, mon
     checkpoint.write_bytes(b"weights")
     changed = {**configuration, "license": "cc-by-nc-4.0", "url": "x/net.pth", "hf_hub_id": None}
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr("labelwise.backbones._configuration", lambda name: changed)
+    monkeypatch.setattr("labelwise.backbones.hub.known_values", lambda name: changed)
     with pytest.raises(BackboneError, match="non-commercial"):
         find_pretrained("mobilenetv3_small_050")
 

@@ -15,7 +15,7 @@ ROOT = Path(labelwise.__file__).parent
 LAYERS = [
     ["errors", "plain"],
     ["files"],
-    ["foreign"],
+    ["foreign", "download"],
     ["data", "measure"],
     ["nn"],
     ["store", "backbones"],
@@ -30,7 +30,7 @@ LAYERS = [
     ["estimate"],
     ["candidate"],
     ["plan", "folders"],
-    ["record"],
+    ["record", "twins"],
     ["trials"],
     ["leaderboard", "epochs"],
     ["report"],

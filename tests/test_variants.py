@@ -248,7 +248,7 @@ def test_every_preset_fills_every_field(text):
     recipe = only(text).recipe
     open_ = {f.name for f in dataclasses.fields(recipe) if getattr(recipe, f.name) is None}
     planned = {"width"} if recipe.preset == "fast" else set()
-    assert open_ <= {"image_size", "epochs", "color"} | planned
+    assert open_ <= {"image_size", "epochs", "color", "backbone"} | planned
 
 
 def test_the_values_of_a_preset_give_way_to_given_ones():

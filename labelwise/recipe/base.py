@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -114,6 +114,21 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Twin:
+    """What a recipe is judged beside: itself without the one thing that sets it apart.
+
+    Attributes:
+        recipe: the twin.
+        word: what the twin is, behind the variant's name: NAME-untrained.
+        gain: what the twin does without, as in "the trained start".
+    """
+
+    recipe: Recipe
+    word: str
+    gain: str
+
+
+@dataclass(frozen=True)
 class Recipe(ABC):
     """A training regime; a frozen dataclass whose fields are the hyperparameters.
 
@@ -185,6 +200,24 @@ class Recipe(ABC):
     def settled(self, chosen: Sequence[Mapping[str, Any]]) -> Recipe:
         """The recipe of the final fit: what the folds decided is fixed in it."""
         return self
+
+    @property
+    def twin(self) -> Twin | None:
+        """What a comparison reports it beside; None if nothing sets it apart."""
+        return None
+
+    def searchable(self, field: str) -> bool:
+        """Whether `labelwise tune` may vary a field that declares a range."""
+        return True
+
+    @classmethod
+    def is_meant(cls, field: str, value: Any, given: Collection[str]) -> bool:
+        """Whether an option for all recipes is meant for a field of this one.
+
+        Args:
+            given: fields that the variant gives itself.
+        """
+        return True
 
     @property
     def backbones(self) -> tuple[str, ...]:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Self
 
+import torch
+
+from labelwise.data.preprocess import Preprocessing
+from labelwise.errors import OptionError
 from labelwise.nn.layers import parse_layers
+from labelwise.nn.network import Network
 from labelwise.nn.width import scaled
-from labelwise.recipe.base import option
+from labelwise.recipe.base import Task, Twin, option
 from labelwise.recipe.ranges import Integers, Parts, Range, choices
 from labelwise.recipe.scratch import FromScratch, course
+from labelwise.recipe.start import find_start, start_or_none
+
+Weights = Literal["trained", "untrained"]
+UNTRAINED: Weights = "untrained"
+OF_BACKBONE = ("layers", "width", "scale")  # fields that a saved network answers by itself
 
 _SMALL = [f"conv{w} 3x3 stride 2 same, batch norm 0.9, relu" for w in (16, 32, 64, 128)]
 
@@ -97,7 +107,12 @@ def _layers(part: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Cnn(FromScratch):
-    """A convolutional network from scratch; its layers are a line of text (see nn/layers.py)."""
+    """A convolutional network from scratch; its layers are a line of text (see nn/layers.py).
+
+    With a backbone it begins where a saved model ended: layers, image size, color and scaling are
+    that model's, its batch-norm statistics continue, the head is new, and everything is trained by
+    this recipe's schedule (a preset gives only that).
+    """
 
     name: ClassVar[str] = "cnn"
     regime: ClassVar[str] = "small convolutional network from scratch"
@@ -108,11 +123,74 @@ class Cnn(FromScratch):
     layers: str | None = option(
         None, 'such as "conv16 3x3 relu, max 2, dense 32 relu"', search=Parts(_PARTS, _layers)
     )
+    backbone: str | None = option(None, "folder of a saved model of layers to begin from")
+    start: Weights = option("trained", "with a backbone: its weights, or untrained ones")
 
     def __post_init__(self) -> None:
+        for name in OF_BACKBONE if self.backbone is not None else ():
+            if getattr(self, name) is not None:
+                raise OptionError(
+                    f"cnn(backbone={self.backbone}, {name}={getattr(self, name)}): the {name} is "
+                    f"that of the saved model. Leave {name} out, or the backbone."
+                )
+        resize = self.resize
         super().__post_init__()
-        parse_layers(self.body)
+        if self.backbone is None:
+            parse_layers(self.body)
+            return
+        for name in OF_BACKBONE:  # what a preset says of them is not meant
+            object.__setattr__(self, name, None)
+        object.__setattr__(self, "resize", resize)
 
     @property
     def body(self) -> str:
+        if self.backbone is not None:
+            return find_start(self.backbone).layers
         return scaled(self.layers or "", self.width or 1.0)
+
+    @property
+    def twin(self) -> Twin | None:
+        if self.backbone is None or self.start == UNTRAINED:
+            return None
+        return Twin(replace(self, start=UNTRAINED), UNTRAINED, "the trained start")
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        return () if self.start == UNTRAINED else super().backbones
+
+    @classmethod
+    def is_meant(cls, field: str, value: Any, given: Collection[str]) -> bool:
+        """`--backbone` is a start only where it can be one and no other network is asked for."""
+        if field != "backbone":
+            return True
+        other = any(name in given for name in ("preset", *OF_BACKBONE))
+        return not other and start_or_none(value) is not None
+
+    def searchable(self, field: str) -> bool:
+        return self.backbone is None or field not in OF_BACKBONE
+
+    def sizes(self, task: Task) -> Sequence[Self]:
+        return super().sizes(task) if self.backbone is None else (self,)
+
+    def _input(self, task: Task) -> Preprocessing:
+        if self.backbone is None:
+            return super()._input(task)
+        return find_start(self.backbone).input(
+            task.images, image_size=self.image_size, color=self.color, resize=self.resize
+        )
+
+    def _scaling(self, pixels: torch.Tensor) -> dict[str, list[float]]:
+        if self.backbone is None:
+            return super()._scaling(pixels)
+        return find_start(self.backbone).scaling
+
+    def _begin(self, network: Network, pixels: torch.Tensor, generator: torch.Generator) -> None:
+        super()._begin(network, pixels, generator)
+        if self.backbone is not None and self.start != UNTRAINED:
+            find_start(self.backbone).fill(network)
+
+    @property
+    def _facts(self) -> dict[str, Any]:
+        if self.backbone is None or self.start == UNTRAINED:
+            return {}
+        return {"backbone": find_start(self.backbone).origin}

@@ -131,18 +131,13 @@ class Probe(Recipe):
         architecture = {**body.architecture, **scaling}
         network = build(architecture, len(task.class_names) or None, preprocessing.shape)
         network.body = body
-        origin = {
-            "name": backbone.name,
-            "sha256": backbone.sha256,
-            "license": backbone.license,
-        }
         return Model(
             network=network.eval(),
             architecture=architecture,
             preprocessing=preprocessing,
             class_names=task.class_names,
             recipe=self.configuration,
-            facts={"backbone": origin},
+            facts={"backbone": backbone.origin},
             backbone=backbone,
         )
 

@@ -51,6 +51,7 @@ PLAIN: Mapping[str, Any] = {
     "mirror": "no",
     "share": 1.0,
     "width": 1.0,
+    "resize": "crop",
 }
 BELOW_ONE = ("momentum", "average", "smoothing")  # fields that must stay below 1
 POSITIVE = ("lr", "batch", "epochs", "share", "width")  # fields that must not be 0
@@ -113,7 +114,7 @@ class FromScratch(Recipe):
         None, "times the layers' widths; left open by a preset: as the time allows"
     )
     color: Color | None = option(None, "rgb or gray; left open: gray if every image is")
-    resize: Resize = option("crop", "crop to the middle, squash, or pad with black")
+    resize: Resize | None = option(None, "crop to the middle, squash, or pad with black")
 
     def __post_init__(self) -> None:
         if self.preset not in self.presets:
@@ -157,18 +158,10 @@ class FromScratch(Recipe):
         validation = None
         if task.validation is not None:
             validation = _examples(*task.validation, preprocessing, context)
-        mean, std = _statistics(examples.pixels, self.scale)
-        architecture = {
-            "kind": "layers",
-            "layers": self.body,
-            "views": self._looks(preprocessing.color)[1],
-            "mean": mean,
-            "std": std,
-        }
+        architecture = self._architecture(preprocessing, self._scaling(examples.pixels))
         generator = torch.Generator().manual_seed(context.seed)
         network = _network(architecture, len(task.class_names), preprocessing, context.device)
-        initialize(network, generator)
-        _whiten(network, examples.pixels)
+        self._begin(network, examples.pixels, generator)
 
         def advance(done: int, planned: int, record: Mapping[str, Any]) -> None:
             context.advance(done / planned, f"epoch {done} of {planned}")
@@ -193,6 +186,7 @@ class FromScratch(Recipe):
             preprocessing=preprocessing,
             class_names=task.class_names,
             recipe=self.configuration,
+            facts=self._facts,
         )
         return Fitted(model, history, {"best_epoch": best}, time.perf_counter() - started)
 
@@ -265,6 +259,27 @@ class FromScratch(Recipe):
         epochs = [int(values["best_epoch"]) for values in chosen]
         return replace(self, epochs=max(1, round(median(epochs)))) if epochs else self
 
+    def _scaling(self, pixels: torch.Tensor) -> dict[str, list[float]]:
+        """Mean and deviation of every channel that the network is to take for its own."""
+        mean, std = _statistics(pixels, self.scale)
+        return {"mean": mean, "std": std}
+
+    def _begin(self, network: Network, pixels: torch.Tensor, generator: torch.Generator) -> None:
+        """Give the network the weights that it begins with."""
+        initialize(network, generator)
+        _whiten(network, pixels)
+
+    @property
+    def _facts(self) -> dict[str, Any]:
+        """What is on record with the model."""
+        return {}
+
+    def _architecture(
+        self, preprocessing: Preprocessing, scaling: Mapping[str, list[float]]
+    ) -> dict[str, Any]:
+        views = self._looks(preprocessing.color)[1]
+        return {"kind": "layers", "layers": self.body, "views": views, **scaling}
+
     def _fits(self, task: Task) -> bool:
         """Whether the layers can be applied to images of this size."""
         with contextlib.suppress(LayerError):
@@ -273,11 +288,9 @@ class FromScratch(Recipe):
         return False
 
     def _unscaled(self, task: Task, preprocessing: Preprocessing, device: str) -> Network:
-        """The network for pixels that are not made standard, with weights that mean nothing."""
-        channels = preprocessing.shape[0]
-        scaling = {"mean": [0.0] * channels, "std": [1.0] * channels}
-        views = self._looks(preprocessing.color)[1]
-        architecture = {"kind": "layers", "layers": self.body, "views": views, **scaling}
+        """The network for pixels nothing is known of, with weights that mean nothing."""
+        nothing = torch.zeros(0, *preprocessing.shape, dtype=torch.uint8)
+        architecture = self._architecture(preprocessing, self._scaling(nothing))
         return _network(architecture, len(task.class_names), preprocessing, device)
 
     def _input(self, task: Task) -> Preprocessing:
@@ -288,7 +301,7 @@ class FromScratch(Recipe):
         if self.image_size is not None or not same or max(width, height) > self.largest_side:
             width = height = self.image_size or self.largest_side
         color = self.color or ("gray" if everything.gray else "rgb")
-        return Preprocessing(height, width, color, self.resize)
+        return Preprocessing(height, width, color, self.resize or "crop")
 
     @property
     def _schedule(self) -> Schedule:

@@ -142,7 +142,9 @@ def make_recipe(call: Call, defaults: Mapping[str, Any]) -> Recipe:
         raise OptionError(_unknown("recipe", call.recipe, RECIPES))
     known = _fields(kind)
     values: dict[str, Any] = {
-        name: value for name, value in defaults.items() if name in known and value is not None
+        name: value
+        for name, value in defaults.items()
+        if name in known and value is not None and kind.is_meant(name, value, call.fields)
     }
     for name, value in call.fields.items():
         made = make_recipe(value, defaults) if isinstance(value, Call) else value

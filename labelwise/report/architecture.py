@@ -25,7 +25,8 @@ def model_summary(folder: Path) -> dict[str, Any] | None:
         model = bundle.load(folder)
     except (LabelwiseError, OSError):
         return None
-    frozen = "backbone" in model.facts  # only the head was trained
+    origin = model.facts.get("backbone")
+    frozen = origin is not None and origin.get("frozen", True)  # only the head was trained
     parts = parts_of(model.network, model.preprocessing.shape, frozen=frozen)
     # Counted from the network, not from the table: a shared or a bare parameter counts once.
     body, head = _size(model.network.body), _size(model.network) - _size(model.network.body)
@@ -40,7 +41,7 @@ def model_summary(folder: Path) -> dict[str, Any] | None:
         "left_out": max(len(parts) - MOST_PARTS, 0),
         **counts,
         "input": f"{side.width} × {side.height} pixels, {side.color}, {_resized(side.resize)}",
-        "backbone": model.facts.get("backbone"),
+        "backbone": [text.field(name, value) for name, value in (origin or {}).items()],
         "bytes": text.size((folder / "weights.safetensors").stat().st_size),
     }
 

@@ -30,6 +30,10 @@ def facts(run: RunFolder) -> dict[str, Any]:
             ("labeled", text.count(record["data"]["labeled"])),
             ("fingerprint", text.plain(record["data"]["fingerprint"])),
         ],
+        "backbones": [
+            (text.plain(origin["name"]), text.plain(f"license {origin['license']}"))
+            for origin in record.get("backbones", ())
+        ],
         "plan": [
             (text.plain(name), text.plain(sentence))
             for name, sentence in record["plan"]["sentences"].items()

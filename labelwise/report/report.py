@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from labelwise.data.dataset import Dataset
 from labelwise.files import write_text
-from labelwise.report import confusion, data_section, epochs, repeat, results, roc, text
+from labelwise.report import confusion, data_section, epochs, repeat, results, roc, text, twins
 from labelwise.report.architecture import model_summary
 from labelwise.report.curves import efficiency, learning_curves
 from labelwise.report.run_folder import RunFolder
@@ -96,6 +96,7 @@ def render(run: RunFolder, dataset: Dataset) -> str:
         "compared": bool(run.leaderboard["pairs"]),
         "context": [text.plain(sentence) for sentence in run.record["data"]["context"]],
         "repeats": run.repeats,
+        "twins": twins.section(run),
         "efficiency": efficiency(run),
         "matrix": confusion.matrix(counts, names) if counts else None,
         "test_matrix": None if tested is None else confusion.matrix(tested.confusion, names),
@@ -168,6 +169,7 @@ def _sections(values: dict[str, Any]) -> list[tuple[str, str]]:
     every = (
         ("result", "Result", True),
         ("leaderboard", "Leaderboard", values["labeled"]),
+        ("twins", "Twins", values["twins"]),
         ("labels", "Labels", values["efficiency"]),
         ("confusion", "Confusion", values["matrix"] or values["pairs"]),
         ("classes", "Classes", values["per_class"]),

@@ -141,7 +141,7 @@ def _fields(recipe: Mapping[str, Any]) -> str:
 
 def _verdict(pairs: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> dict[str, str]:
     """How a row stands against the best one of its number of labels."""
-    here = [pair for pair in pairs if pair["labels"] == row["labels"]]
+    here = [pair for pair in pairs if pair["labels"] == row["labels"] and not pair.get("gain")]
     if row["metrics"] is None:
         return {"word": "failed", "detail": ""}
     pair = next((pair for pair in here if pair["b"] == row["variant"]), None)
@@ -152,9 +152,7 @@ def _verdict(pairs: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> dict
         "b better": f"better than '{pair['a']}'",
         "cannot tell": f"cannot tell from '{pair['a']}'",
     }[pair["verdict"]]
-    p = pair["p"]
-    known = "" if p is None else f", p {'< 0.001' if p < 0.001 else f'= {p:.2g}'}"
-    return {"word": word, "detail": text.difference(pair, flip=True) + known}
+    return {"word": word, "detail": text.difference(pair, flip=True) + text.chance(pair["p"])}
 
 
 def overall(run: RunFolder) -> list[dict[str, str]]:

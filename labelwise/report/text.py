@@ -55,6 +55,11 @@ def difference(pair: Mapping[str, Any], *, flip: bool) -> str:
     return f"{middle}{' points' if points else ''} ({low} to {high})"
 
 
+def chance(p: float | None) -> str:
+    """A p behind a difference, as in `, p = 0.03`."""
+    return "" if p is None else f", p {'< 0.001' if p < 0.001 else f'= {p:.2g}'}"
+
+
 def percent(fraction: float) -> str:
     """93.5; a fraction that is not quite 1 is not rounded up to certainty."""
     text = f"{100 * fraction + 0.0:.1f}"

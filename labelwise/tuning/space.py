@@ -109,7 +109,7 @@ def make_space(base: Base, fixed: Collection[str], searches: Sequence[str]) -> S
     renders: dict[str, Callable[[Mapping[str, str]], str]] = {}
     for item in dataclasses.fields(recipe):
         declared = item.metadata.get("search")
-        if declared is None or item.name in fixed:
+        if declared is None or item.name in fixed or not recipe.searchable(item.name):
             continue
         ranges |= ranges_of(item.name, declared)
         if isinstance(declared, Parts):
