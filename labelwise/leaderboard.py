@@ -187,6 +187,7 @@ def _entry(
     evaluation = _evaluate(pooled[key], dataset, seed)
     rates = [record["images_per_second"] for record in records if record["images_per_second"]]
     return entry | {
+        "reason": row.variant.recipe.remark([record["chosen"] for record in records]),
         "metrics": evaluation["metrics"],
         "per_class": evaluation["per_class"],
         "confusion": evaluation["confusion"],

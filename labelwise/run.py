@@ -192,7 +192,7 @@ def _run(
             _execute(folder, dataset, settings, protocol, record, variants, progress)
         if settings.save_models != "all":
             # Only now: until the run is done, these spare a resumed one the final fits.
-            for model in (folder / "trials").glob("*/*/model"):
+            for model in (folder / "trials").glob("*/*/model*"):
                 shutil.rmtree(model)
     return Run(folder)
 

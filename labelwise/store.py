@@ -30,6 +30,31 @@ from labelwise.files import remove_temporary, write_file, write_json
 SHARD = 2048  # images; also the most work that a kill can cost
 ABANDONED = 24 * 3600.0  # seconds after which nobody writes to a temporary file any more
 
+
+@dataclass(frozen=True)
+class Mapped:
+    """Rows in memory-mapped shards. Emptying the store does not disturb one that is in use.
+
+    Attributes:
+        shards: arrays (n, *shape).
+        places: shard and row of every image; int64 (N, 2).
+        shape, dtype: of a row.
+    """
+
+    shards: tuple[np.ndarray, ...]
+    places: np.ndarray
+    shape: tuple[int, ...]
+    dtype: str
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: np.ndarray | slice) -> np.ndarray:
+        """The rows of some images, (n, *shape), in memory."""
+        found = [self.shards[shard][row] for shard, row in self.places[index].tolist()]
+        return np.stack(found) if found else np.empty((0, *self.shape), self.dtype)
+
+
 #: what this process has read of the stores: folder -> (shards, pixel hash -> (shard, row))
 _INDEX: dict[Path, tuple[set[str], dict[str, tuple[str, int]]]] = {}
 
@@ -74,6 +99,27 @@ class Store:
             if content not in places:
                 first.setdefault(content, position)
         return np.array(list(first.values()), dtype=np.int64)
+
+    def mapped(self, contents: Sequence[str], compute: Compute) -> Mapped:
+        """The same as `rows`, but left on disk until they are asked for.
+
+        Raises:
+            OSError: what is missing cannot be written.
+        """
+        missing = self.missing(contents)
+        for start in range(0, len(missing), SHARD):
+            part = missing[start : start + SHARD]
+            rows = np.concatenate(list(compute(part))).astype(self.dtype, copy=False)
+            self._add([contents[position] for position in part], rows)
+        places = self._places()
+        found = [places[content] for content in contents]
+        shards = {name: number for number, name in enumerate(dict.fromkeys(n for n, _ in found))}
+        return Mapped(
+            tuple(np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in shards),
+            np.array([(shards[name], row) for name, row in found], np.int64).reshape(-1, 2),
+            self.shape,
+            self.dtype,
+        )
 
     def rows(self, contents: Sequence[str], compute: Compute) -> np.ndarray:
         """The rows of some images, computing and keeping those that are missing.

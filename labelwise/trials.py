@@ -241,6 +241,8 @@ def _finish(variant: Variant, split: Split, fitted: Fitted, dataset: Dataset, ru
     learned = np.sort(np.concatenate([split.train, split.validation]))
     absent = absent_classes(dataset, split)
     if split.fold == FINAL:
+        for stage, model in fitted.stages.items():
+            bundle.save(model, trial.folder / f"model-{stage}")
         bundle.save(fitted.model, trial.folder / "model")
     else:
         judge(fitted.model, trial, dataset, split.held_out, absent)

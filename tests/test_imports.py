@@ -21,6 +21,7 @@ LAYERS = [
     ["store", "backbones"],
     ["engine"],
     ["features"],
+    ["activations"],
     ["model"],
     ["description"],
     ["bundle"],

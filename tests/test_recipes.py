@@ -16,7 +16,12 @@ from labelwise.recipe.describe import recipes
 from labelwise.recipe.variants import parse_variants
 from tests.tasks import grating_data, task_from
 
-QUICK = {"mlp": "mlp(epochs=12)", "cnn": "cnn(epochs=12)", "probe": "probe(image_size=32)"}
+QUICK = {
+    "mlp": "mlp(epochs=12)",
+    "cnn": "cnn(epochs=12)",
+    "probe": "probe(image_size=32)",
+    "finetune": "finetune(image_size=32, epochs=2, looks=2)",
+}
 
 
 def quick(name):

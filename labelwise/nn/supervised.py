@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,6 +23,26 @@ SMALLEST_BATCH = 8  # that few images shrink a batch to
 WAITING = 32  # batches whose numbers are summed up at once
 
 
+class Labeled(Protocol):
+    """Inputs of a network with labels int64 (N,) and weights float32 (N,) or None."""
+
+    @property
+    def labels(self) -> torch.Tensor: ...
+
+    @property
+    def weights(self) -> torch.Tensor | None: ...
+
+    def __len__(self) -> int: ...
+
+    def look(self, index: torch.Tensor, epoch: int) -> torch.Tensor:
+        """Inputs to learn from in an epoch, before augmentation; index int64 (n,)."""
+        ...
+
+    def plain(self, part: slice) -> torch.Tensor:
+        """Inputs to be judged by."""
+        ...
+
+
 @dataclass(frozen=True)
 class Examples:
     """Labeled pixels in memory: uint8 (N, C, H, W), int64 (N,), float32 (N,) or None."""
@@ -34,6 +54,12 @@ class Examples:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def look(self, index: torch.Tensor, epoch: int) -> torch.Tensor:
+        return self.pixels.index_select(0, index)
+
+    def plain(self, part: slice) -> torch.Tensor:
+        return self.pixels[part]
+
 
 class Supervised(Objective[torch.Tensor]):
     """The objective of a classifier: cross-entropy on examples, judged on other ones.
@@ -44,8 +70,8 @@ class Supervised(Objective[torch.Tensor]):
     def __init__(
         self,
         network: Network,
-        examples: Examples,
-        validation: Examples | None,
+        examples: Labeled,
+        validation: Labeled | None,
         *,
         batch: int,
         least_steps: int = 0,
@@ -116,7 +142,7 @@ class Supervised(Objective[torch.Tensor]):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Augmented pixels of a batch, labels, what to aim at (see `mixup`), and weights."""
         examples = self.examples
-        pixels = examples.pixels.index_select(0, index)
+        pixels = examples.look(index, epoch)
         labels = examples.labels.index_select(0, index)
         pixels = self.augment(pixels, index, epoch, generator)
         weights = None if examples.weights is None else examples.weights[index]
@@ -154,7 +180,7 @@ def pace(images: int, batch: int, least_steps: int) -> tuple[int, int]:
 
 
 @torch.inference_mode()
-def evaluate(network: Network, examples: Examples, *, batch: int = 512) -> dict[str, Any]:
+def evaluate(network: Network, examples: Labeled, *, batch: int = 512) -> dict[str, Any]:
     """Loss, accuracy and confusion matrix on examples, as history columns validation_*.
 
     Without views, which would cost several times as much after every epoch.
@@ -163,7 +189,7 @@ def evaluate(network: Network, examples: Examples, *, batch: int = 512) -> dict[
     seen = _Seen(head_of(network).out_features, network.mean.device)
     for start in range(0, len(examples), batch):
         labels = examples.labels[start : start + batch]
-        logits = network.logits(examples.pixels[start : start + batch])
+        logits = network.logits(examples.plain(slice(start, start + batch)))
         seen.add(logits, labels, labels)
     return seen.record("validation")
 

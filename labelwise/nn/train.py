@@ -63,6 +63,7 @@ class Schedule:
         momentum, weight_decay: of the optimizer.
         average: decay of an exponential moving average of the weights per step, which is what is
             judged and kept; 0 for none.
+        warmup: share of all steps in which the rate rises first; None: as `rate` has it.
     """
 
     optimizer: OptimizerName
@@ -73,6 +74,7 @@ class Schedule:
     momentum: float = 0.0
     weight_decay: float = 0.0
     average: float = 0.0
+    warmup: float | None = None
 
 
 @dataclass
@@ -157,7 +159,8 @@ def _epoch(
     steps = objective.batches(epoch, generator)
     now, weights = schedule.lr, list(network.parameters())
     for step, batch in enumerate(steps):
-        now = rate(schedule.decay, schedule.lr, (epoch + step / len(steps)) / schedule.epochs)
+        done = (epoch + step / len(steps)) / schedule.epochs
+        now = rate(schedule.decay, schedule.lr, done, schedule.warmup)
         for group in optimizer.param_groups:
             group["lr"] = now
         for value in weights:  # what zero_grad does, in a tenth of its time

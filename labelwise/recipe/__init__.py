@@ -2,7 +2,8 @@
 
 from labelwise.recipe.base import Recipe
 from labelwise.recipe.cnn import Cnn
+from labelwise.recipe.finetune import Finetune
 from labelwise.recipe.mlp import Mlp
 from labelwise.recipe.probe import Probe
 
-RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in (Mlp, Cnn, Probe)}
+RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in (Mlp, Cnn, Probe, Finetune)}

@@ -86,12 +86,14 @@ class Fitted:
         history: a record per epoch (or per value tried), columns as in history.parquet.
         chosen: what was decided on validation or inner folds, JSON-safe; `Recipe.settled` uses it.
         seconds: time that this fit took.
+        stages: models on the way to this one, by name; kept beside it where all models are.
     """
 
     model: Model
     history: list[dict[str, Any]]
     chosen: Mapping[str, Any]
     seconds: float
+    stages: Mapping[str, Model] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,10 @@ class Recipe(ABC):
     def settled(self, chosen: Sequence[Mapping[str, Any]]) -> Recipe:
         """The recipe of the final fit: what the folds decided is fixed in it."""
         return self
+
+    def remark(self, chosen: Sequence[Mapping[str, Any]]) -> str | None:
+        """What the user should know of the folds' decisions, in a sentence; usually nothing."""
+        return None
 
     @property
     def twin(self) -> Twin | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import median
 
 import numpy as np
@@ -13,12 +14,14 @@ from labelwise.data.dataset import Images
 from labelwise.data.preprocess import Preprocessing, prepared
 from labelwise.features import pixel_store
 from labelwise.nn.network import Network
-from labelwise.nn.supervised import Examples, evaluate
+from labelwise.nn.supervised import Examples, Supervised, evaluate
+from labelwise.nn.train import Schedule, train
 
 SECONDS = 0.15  # of one timing, about
 MOST_STEPS = 100
 ANSWERED = 256  # images, as many as a model answers for at once
 READ = 64
+TUNED = 8  # of a large network, for which a few images are already a second
 
 
 def blank(images: int, shape: tuple[int, int, int], device: str) -> Examples:
@@ -57,6 +60,30 @@ def answer_seconds(
         median(timed(lambda: evaluate(network, examples, batch=ANSWERED)) for _ in range(3)),
         median(timed(answer) for _ in range(3)),
     )
+
+
+def tuning_seconds(network: Network, examples: Examples, schedule: Schedule) -> tuple[float, float]:
+    """Seconds for one image of a large network: to learn from it, and to be judged by it.
+
+    Args:
+        examples: TUNED of them.
+        schedule: that the network would be trained by; its weights stay as they are.
+    """
+    objective = Supervised(network, examples, None, batch=TUNED)
+    still = replace(schedule, lr=0.0, epochs=1, patience=None)
+
+    def learn() -> None:
+        train(network, objective, still, generator=torch.Generator())
+
+    return seconds_each(learn), seconds_each(lambda: evaluate(network, examples))
+
+
+def seconds_each(work: Callable[[], object]) -> float:
+    """Seconds of some work on TUNED images, for each of them, once it is warm."""
+    work()
+    started = time.perf_counter()
+    work()
+    return (time.perf_counter() - started) / TUNED
 
 
 def reading_seconds(some: Images, every: Images, preprocessing: Preprocessing) -> float:

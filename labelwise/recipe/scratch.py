@@ -31,14 +31,13 @@ from labelwise.nn.whiten import whitening_filters
 from labelwise.recipe.base import EVERY_FIT, Context, Cost, Fitted, Recipe, Task, option
 from labelwise.recipe.ranges import Reals, choices
 from labelwise.recipe.rehearsal import answer_seconds, blank, reading_seconds, step_seconds
-from labelwise.recipe.sizes import LADDER, enough_passes
+from labelwise.recipe.sizes import LADDER, enough_passes, spread
 
 Scale = Literal["unit", "standard"]
 Mirror = Literal["no", "yes", "color"]
 
 MOST_EPOCHS = 30  # planned for where the number was left open
 MOST_UNSTOPPED = 300  # the same without early stopping: all the time is for learning
-FEWEST_EPOCHS = 3  # so that a learning rate can fall and a validation part decide
 WHITENED = 2048  # images that whitening filters are made of
 # What a preset does not say.
 PLAIN: Mapping[str, Any] = {
@@ -240,9 +239,8 @@ class FromScratch(Recipe):
         """Epochs of one length that come to so many passes; a share that was given is the most."""
         if self.epochs:
             return self
-        most = self.share or 1.0
-        epochs = max(FEWEST_EPOCHS, math.ceil(passes / most))
-        return replace(self, epochs=epochs, share=min(round(passes / epochs, 4), most))
+        epochs, share = spread(passes, self.share or 1.0)
+        return replace(self, epochs=epochs, share=share)
 
     @property
     def open_epochs(self) -> int | None:

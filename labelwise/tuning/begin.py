@@ -19,7 +19,7 @@ from labelwise.folders import RUN_FILE, data_record
 from labelwise.machine import machine, torch_device, versions
 from labelwise.plan import task_of
 from labelwise.recipe.base import Context, Recipe
-from labelwise.recipe.scratch import FEWEST_EPOCHS
+from labelwise.recipe.sizes import FEWEST_EPOCHS
 from labelwise.settings import TuneSettings
 from labelwise.tuning.halving import Ladder, make_ladder
 from labelwise.tuning.space import Base, Space
