@@ -13,7 +13,7 @@ from labelwise.data.split import FINAL, make_protocol
 from labelwise.errors import LabelwiseError, TrainingError
 from labelwise.plan import LeftOut, Plan, make_plan, task_of
 from labelwise.recipe.base import Context, Cost, Recipe, option
-from labelwise.recipe.scratch import FEWEST_EPOCHS
+from labelwise.recipe.sizes import FEWEST_EPOCHS
 from labelwise.recipe.variants import Variant
 from tests.rows import dataset_of
 
