@@ -58,6 +58,11 @@ def test_below_five_labels_per_class_the_nearest_class_mean_answers(data):
     assert (fitted.model.logits(task.images).argmax(1) == task.labels).all()
 
 
+def test_few_labels_are_answered_from_the_last_stage_at_the_own_size_of_the_backbone(data):
+    fitted = Probe(image_size=224).fit(few_labels(data, 1), Context())
+    assert fitted.chosen["stages"] == "last"
+
+
 def test_below_five_labels_per_class_a_regression_has_a_strength_by_rule(data):
     fitted = Probe(image_size=32, head="logistic").fit(few_labels(data, 3), Context())
     assert fitted.chosen["strength"] == FEW_STRENGTH

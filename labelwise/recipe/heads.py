@@ -63,7 +63,12 @@ class Features:
     """Embeddings of all images of some parts, and the heads that can be fitted on them."""
 
     def __init__(
-        self, embeddings: torch.Tensor, widths: Sequence[int], parts: Sequence[Part], classes: int
+        self,
+        embeddings: torch.Tensor,
+        widths: Sequence[int],
+        parts: Sequence[Part],
+        classes: int,
+        few: Stages = "all",
     ) -> None:
         """
         Args:
@@ -71,7 +76,9 @@ class Features:
             widths: of the stages that they consist of, with sum D.
             parts: with places in 0..N-1.
             classes: K.
+            few: stages that are seen where there are too few labels to choose.
         """
+        self.few = few
         self.embeddings, self.widths = embeddings, tuple(widths)
         self.parts, self.classes = parts, classes
         self.labels = torch.zeros(len(embeddings), dtype=torch.int64)
@@ -94,9 +101,9 @@ class Features:
         if head is None:
             head = "mean" if few and strength is None else "logistic"
         if head == "mean":
-            return Choice(head, stages or "all", None, 1.0, [])
+            return Choice(head, stages or self.few, None, 1.0, [])
         if few or (stages and strength):
-            return Choice(head, stages or "all", strength or FEW_STRENGTH, 1.0, [])
+            return Choice(head, stages or self.few, strength or FEW_STRENGTH, 1.0, [])
         several = len(self.widths) > 1
         tried: tuple[Stages, ...] = ("last", "inner", "all") if several else ("all",)
         return self._validated(

@@ -107,7 +107,10 @@ class Probe(Recipe):
         vectors = embeddings(everything, backbone, preprocessing, advance=advance)
         parts = [replace(part, places=np.searchsorted(rows, part.places)) for part in found]
         widths = _widths(backbone)
-        features = Features(vectors, widths, parts, len(tasks[0].class_names))
+        # The last layer suits images of the size it was trained with, and smaller ones less; see
+        # docs/results.md.
+        few: Stages = "last" if preprocessing.width >= backbone.preprocessing.width else "all"
+        features = Features(vectors, widths, parts, len(tasks[0].class_names), few)
         shared = (time.perf_counter() - started) / len(tasks)
         for number, (task, part) in enumerate(zip(tasks, parts, strict=True)):
             started = time.perf_counter()
