@@ -8,10 +8,11 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 # Read by OpenMP when torch is first imported, so it must stand before that: a thread that waits
 # sleeps instead of spinning, which leaves the cores to the decoders.
@@ -438,6 +439,7 @@ def doctor(
 def main() -> None:
     """Entry point: a message instead of a traceback, and the exit status of design section 8."""
     _fix_output()
+    _shorten_warnings()
     keep_memory()
     _end_orderly()
     try:
@@ -466,6 +468,26 @@ def main() -> None:
 
 def _say(message: object) -> None:
     print(f"labelwise: {message_line(message)}", file=sys.stderr)
+
+
+def _shorten_warnings() -> None:
+    """What labelwise itself warns of is one line for the user; where in the code is no help."""
+    usual, own = warnings.showwarning, str(Path(__file__).parent)
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if filename.startswith(own):
+            _say(f"note: {message}")
+        else:
+            usual(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show
 
 
 def _fix_output() -> None:

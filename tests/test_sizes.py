@@ -153,7 +153,7 @@ def test_images_that_are_in_the_store_cost_no_reading(task):
 def test_reading_is_rehearsed_on_images_of_the_task_alone(task, monkeypatch):
     read, usual = set(), Images.read
     monkeypatch.setattr(
-        Images, "read", lambda images, n: read.add(int(images.rows[n])) or usual(images, n)
+        Images, "read", lambda images, n, *size: read.add(int(images.rows[n])) or usual(images, n)
     )
     preprocessing = replace(Cnn()._input(task), height=9)
     assert reading_seconds(task.images.subset([3, 5]), task.images, preprocessing) > 0
