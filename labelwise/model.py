@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from labelwise.nn.network import Body, Network
 
 OK = "ok"  # the status of an image that was answered
-AT_ONCE, BATCH = 4096, 256  # images whose pixels are in memory, and in one forward pass
+AT_ONCE = 4096  # images whose pixels are in memory, at most
+BATCH, AREA = (
+    256,
+    2**20,
+)  # images in one forward pass, and pixels of their height and width, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +89,13 @@ class Model:
 
         from labelwise.features import stored_pixels
 
+        batch = min(BATCH, max(1, AREA // (self.preprocessing.height * self.preprocessing.width)))
         result = np.empty((len(images), width), np.float32)
         for start in range(0, len(images), AT_ONCE):
             some = images.subset(slice(start, start + AT_ONCE))
             pixels = stored_pixels(some, self.preprocessing)
-            for place in range(0, len(some), BATCH):
-                found = part(self._forward(pixels[place : place + BATCH]))
+            for place in range(0, len(some), batch):
+                found = part(self._forward(pixels[place : place + batch]))
                 result[start + place : start + place + len(found)] = found.numpy()
         return result
 

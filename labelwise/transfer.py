@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+import torch
 
 from labelwise import bundle
 from labelwise.backbones import Backbone, find_pretrained, sha256_of, stamp_of
 from labelwise.data.dataset import Dataset
 from labelwise.data.split import FINAL
+from labelwise.errors import LabelwiseError
+from labelwise.features import load_body
 from labelwise.files import expanded, intact, is_folder
 from labelwise.model import Model
 from labelwise.nn.layers import Stack
@@ -63,6 +66,28 @@ def _saved(name: str, folder: Path, stamps: tuple[object, ...]) -> SavedBackbone
         resizable=model.architecture["kind"] == "timm",
         model=model,
     )
+
+
+def with_backbone(model: Model) -> Model:
+    """A model that was read from a file, with the frozen backbone inside if that is at hand.
+
+    Its embeddings then come from the engine and the store, as they did when it was fitted. Only if
+    every weight is the backbone's own: what the file says of its origin is not enough.
+    """
+    origin = model.facts.get("backbone") or {}
+    if model.backbone is not None or not origin.get("frozen", True):
+        return model
+    try:
+        backbone = find_backbone(str(origin["name"]))
+        body = load_body(backbone)
+    except (KeyError, LabelwiseError):
+        return model
+    scaling = {"mean": list(backbone.mean), "std": list(backbone.std)}
+    own, theirs = model.network.body.state_dict(), body.state_dict()
+    same = {**body.architecture, **scaling} == dict(model.architecture) and all(
+        torch.equal(value, theirs[name]) for name, value in own.items()
+    )
+    return replace(model, backbone=backbone) if same else model
 
 
 def familiar(

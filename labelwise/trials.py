@@ -25,6 +25,7 @@ from labelwise.plan import task_of
 from labelwise.progress import Progress
 from labelwise.recipe.base import Context, Fitted, Recipe
 from labelwise.recipe.variants import Variant
+from labelwise.transfer import with_backbone
 
 CHECKPOINT = "checkpoint.safetensors"  # of a fit that is not finished
 NEVER_SEEN = 1e-7  # probability of a class that has no image in the train part
@@ -316,4 +317,4 @@ def final_models(rows: Sequence[Row], run: Path) -> Iterator[tuple[Row, Trial, M
     for row in rows:
         for trial in row.trials(run, final=True):
             if trial.record() is not None and (trial.folder / "model").exists():
-                yield row, trial, bundle.load(trial.folder / "model")
+                yield row, trial, with_backbone(bundle.load(trial.folder / "model"))

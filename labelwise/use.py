@@ -18,7 +18,7 @@ from labelwise.files import as_path
 from labelwise.measure import Evaluation
 from labelwise.measure import evaluate as measure
 from labelwise.model import Model
-from labelwise.transfer import familiar
+from labelwise.transfer import familiar, with_backbone
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def evaluate(
         DataError: no labeled image, or of a class that the model does not know.
     """
     place = None if isinstance(model, Model) else as_path(model, "model")
-    model = _opened(model)
+    model = with_backbone(_opened(model))
     model.require_head()
     dataset = load(data, target=target)
     rows = dataset.usable[dataset.labels[dataset.usable] != UNLABELED]

@@ -28,9 +28,9 @@ def decoded(monkeypatch):
     seen = []
     real = scan_module.decode
 
-    def remember(data, name=None):
+    def remember(data, name=None, at_least=None):
         seen.append(name)
-        return real(data, name)
+        return real(data, name, at_least)
 
     monkeypatch.setattr(scan_module, "decode", remember)
     return seen

@@ -16,6 +16,7 @@ from labelwise import load
 from labelwise.backbones import find_pretrained
 from labelwise.data.decode import MARGIN, SCALED_FROM, decode
 from labelwise.data.preprocess import Preprocessing
+from labelwise.data.scan import LOOKED_AT
 from labelwise.features import load_body, normalized
 
 LEVELS = 3.0  # mean absolute difference of a photo's pixels to those of full decoding, of 255
@@ -164,3 +165,16 @@ def test_every_source_of_encoded_photos_gives_a_smaller_scale(tmp_path):
         images = load(source).images([0])
         assert images.read(0, (75, 75)).shape == (150, 200, 3)
         assert images.read(0).shape == (600, 800, 3)
+
+
+def test_large_photos_are_looked_at_from_a_smaller_scale_and_told_apart(tmp_path):
+    image = gradient(1200, 1600)
+    changed = image.copy()
+    changed[600:640, 800:840] ^= 1 << 5
+    for name, picture in (("a", image), ("b", image), ("c", changed)):
+        (tmp_path / f"{name}.jpg").write_bytes(jpeg(picture))
+    table = load(tmp_path).table
+    assert set(table["width"]) == {1600}
+    assert table["content"][0] == table["content"][1] != table["content"][2]
+    pixels = decode((tmp_path / "a.jpg").read_bytes(), at_least=LOOKED_AT).pixels
+    assert pixels.shape[:2] == (600, 800)

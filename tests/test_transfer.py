@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import shutil
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import torch
 
 import labelwise
 from labelwise import bundle, transfer
@@ -123,3 +125,25 @@ def test_a_gray_image_is_the_same_to_a_pretrained_network_as_three_equal_channel
     images = data.images(range(6))
     assert gray.preprocessing.shape == (1, 32, 32)
     np.testing.assert_allclose(gray.embed(images), color.embed(images), rtol=1e-4, atol=1e-5)
+
+
+def reread(probe, folder):
+    """The model of a probe after it was saved and loaded, with its backbone if that may be."""
+    return transfer.with_backbone(bundle.load(bundle.save(probe, folder)))
+
+
+def test_a_loaded_model_computes_with_its_frozen_backbone_again(data, tmp_path):
+    probe = Probe(image_size=32).fit(task_from(data), Context()).model
+    loaded, images = reread(probe, tmp_path / "model"), data.images(data.usable)
+    assert loaded.backbone == probe.backbone
+    assert np.array_equal(loaded.logits(images), probe.logits(images))
+
+
+def test_a_loaded_model_whose_weights_are_not_those_of_its_backbone_computes_with_its_own(
+    data, tmp_path
+):
+    probe = Probe(image_size=32).fit(task_from(data), Context()).model
+    network = copy.deepcopy(probe.network)
+    with torch.no_grad():
+        next(network.body.parameters()).mul_(1.01)
+    assert reread(dataclasses.replace(probe, network=network), tmp_path / "m").backbone is None

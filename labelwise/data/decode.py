@@ -16,7 +16,7 @@ from labelwise.data.dataset import CONVERTED, SET_ASIDE, USED, Size
 from labelwise.data.quiet import quiet
 
 #: Part of the cache key: raise it whenever a decision or a pixel could come out differently.
-DECODER_VERSION = 1
+DECODER_VERSION = 2
 
 #: Part of the key of all that comes of images decoded at a smaller scale; see `_shrink`.
 SCALING_VERSION = 1
