@@ -65,7 +65,7 @@ class Candidate:
         recipe = self.sizes[number].planned(passes)
         taken = self._seconds(number, passes, load)
         changed = {
-            field.name: value
+            field.name: value.configuration if isinstance(value, Recipe) else value
             for field in fields(recipe)
             if (value := getattr(recipe, field.name)) != getattr(self.recipe, field.name)
         }
@@ -92,7 +92,8 @@ class Candidate:
         words = [f"{epochs} epoch{'s' if epochs > 1 else ''}"] if epochs else []
         words += [f"of {share:.0%} of the images"] if share < 0.995 else []
         if len(self.sizes) > 1:
-            width, side = (getattr(recipe, name, None) for name in ("width", "image_size"))
+            own = getattr(recipe, "base", recipe)
+            width, side = (getattr(own, name, None) for name in ("width", "image_size"))
             words += [f"at width {width:g}, {side} pixels" if width else f"at {side} pixels"]
         return f"{' '.join(words)}, " if words else ""
 
@@ -124,4 +125,5 @@ def highest(fits: Callable[[float], bool], low: float, high: float) -> float:
 
 def _length(recipe: Recipe) -> tuple[int, float]:
     """Epochs, 0 for a recipe without any, and the share of the images of each."""
-    return int(getattr(recipe, "epochs", None) or 0), float(getattr(recipe, "share", None) or 1.0)
+    own = getattr(recipe, "base", recipe)
+    return int(getattr(own, "epochs", None) or 0), float(getattr(own, "share", None) or 1.0)

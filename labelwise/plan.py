@@ -19,8 +19,8 @@ from labelwise.data.split import Protocol, Split
 from labelwise.errors import LabelwiseError
 from labelwise.estimate import judging_seconds, largest, seconds_after, workload
 from labelwise.progress import clock
-from labelwise.recipe.base import Context, Task
-from labelwise.recipe.variants import Variant
+from labelwise.recipe.base import Context, Recipe, Task
+from labelwise.recipe.variants import Variant, recipe_of
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Plan:
         """The variants that run, with their open fields filled in."""
         out = {item.variant for item in self.left_out}
         return tuple(
-            Variant(variant.name, dataclasses.replace(variant.recipe, **self.fields[variant.name]))
+            Variant(variant.name, _filled(variant.recipe, self.fields[variant.name]))
             for variant in variants
             if variant.name not in out
         )
@@ -149,6 +149,12 @@ def _measured(
     candidates, left_out = {}, []
     for variant in variants:
         problem = None if asked_for else variant.recipe.unsuited(task.images)
+        if (
+            not asked_for
+            and variant.recipe.uses_unlabeled
+            and len(task.labeled) == len(task.images)
+        ):
+            problem = "there is no image without a label to learn from"
         if problem is None:
             try:
                 candidates[variant.name] = Candidate(variant.recipe, task, context)
@@ -177,6 +183,12 @@ def _shares(room: float, bounds: Sequence[tuple[float, float]]) -> list[float]:
         return [min(max(level, least), most) for least, most in bounds]
 
     return given(highest(lambda level: sum(given(level)) <= room, 0.0, max(room, 0.0)))
+
+
+def _filled(recipe: Recipe, planned: Mapping[str, Any]) -> Recipe:
+    """A recipe with planned fields; of a recipe inside of it, the plan has the configuration."""
+    values = {name: recipe_of(v) if isinstance(v, Mapping) else v for name, v in planned.items()}
+    return dataclasses.replace(recipe, **values)
 
 
 def task_of(dataset: Dataset, split: Split) -> Task:

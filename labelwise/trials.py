@@ -23,7 +23,7 @@ from labelwise.measure.metrics import metric_names, metric_values
 from labelwise.model import Model
 from labelwise.plan import task_of
 from labelwise.progress import Progress
-from labelwise.recipe.base import Context, Fitted, Recipe
+from labelwise.recipe.base import Context, Fitted, PseudoLabels, Recipe
 from labelwise.recipe.variants import Variant
 from labelwise.transfer import with_backbone
 
@@ -248,6 +248,8 @@ def _finish(variant: Variant, split: Split, fitted: Fitted, dataset: Dataset, ru
     else:
         judge(fitted.model, trial, dataset, split.held_out, absent)
     write_parquet(trial.folder / "history.parquet", pd.DataFrame(fitted.history))
+    if fitted.pseudo:
+        write_parquet(trial.folder / "pseudo.parquet", _pseudo_labels(fitted.pseudo, dataset))
     train = _train_metrics(fitted.model, dataset, learned) if len(learned) else {}
     write_json(
         trial.folder / "trial.json",
@@ -274,6 +276,26 @@ def _finish(variant: Variant, split: Split, fitted: Fitted, dataset: Dataset, ru
         },
     )
     (trial.folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _pseudo_labels(rounds: Sequence[PseudoLabels], dataset: Dataset) -> pd.DataFrame:
+    """What a recipe took images for, beside the truth where the data has it: -1 is unknown.
+
+    A label that --labels leaves out is known to the data; the recipe has not seen it.
+    """
+    tables = [
+        pd.DataFrame(
+            {
+                "round": np.full(len(found.rows), number),
+                "id": found.rows,
+                "label": found.labels,
+                "confidence": found.confidence,
+                "truth": dataset.labels[found.rows],
+            }
+        )
+        for number, found in enumerate(rounds, start=1)
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def absent_classes(dataset: Dataset, split: Split) -> list[int]:

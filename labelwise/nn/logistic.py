@@ -75,6 +75,7 @@ class LogisticSolver:
         weights: torch.Tensor,
         strengths: torch.Tensor,
         *,
+        labels: torch.Tensor | None = None,
         tolerance: float = 1e-5,
         steps: int = 300,
     ) -> Heads:
@@ -83,6 +84,7 @@ class LogisticSolver:
         Args:
             weights: float32 (P, N), not negative; 0 leaves an image out of a problem.
             strengths: float32 (P,), positive.
+            labels: of these problems, if others than the solver's; int64 (N,).
             tolerance: largest absolute gradient component at which a problem counts as solved.
             steps: at most.
         """
@@ -90,7 +92,8 @@ class LogisticSolver:
         parts = []
         for start in range(0, len(strengths), size):
             part = slice(start, start + size)
-            work = _Problems(self, weights[part], strengths[part])
+            own = self.labels if labels is None else labels
+            work = _Problems(self, own, weights[part], strengths[part])
             parts.append(_solve(work, self.basis, tolerance, steps))
         weight = torch.cat([part.weight for part in parts]) / self.scale[:, None]
         bias = torch.cat([part.bias for part in parts])
@@ -165,9 +168,13 @@ class _Problems:
     """
 
     def __init__(
-        self, solver: LogisticSolver, weights: torch.Tensor, strengths: torch.Tensor
+        self,
+        solver: LogisticSolver,
+        labels: torch.Tensor,
+        weights: torch.Tensor,
+        strengths: torch.Tensor,
     ) -> None:
-        self.x, self.labels, self.classes = solver.x, solver.labels, solver.classes
+        self.x, self.labels, self.classes = solver.x, labels, solver.classes
         self.strengths, x = strengths, solver.x
         used = (weights > 0).to(x.dtype)
         count = used.sum(1, keepdim=True).clamp(min=1)

@@ -17,7 +17,11 @@ SHARPNESS = 4.0  # of the softmax over cosines: too few labels to fit it to; see
 
 
 def nearest_means(
-    features: torch.Tensor, labels: torch.Tensor, classes: int, blocks: Sequence[int]
+    features: torch.Tensor,
+    labels: torch.Tensor,
+    classes: int,
+    blocks: Sequence[int],
+    weights: torch.Tensor | None = None,
 ) -> Heads:
     """The head of one problem.
 
@@ -26,6 +30,7 @@ def nearest_means(
         labels: int64 (N,), 0..K-1.
         classes: K.
         blocks: widths of the stages in D; see nn/logistic.py for what they do to variances.
+        weights: of the images in the means, float32 (N,), positive; None: all 1.
     """
     center = features.mean(0)
     variance = shrunken(
@@ -35,7 +40,9 @@ def nearest_means(
     x = (features - center) * inverse
     lengths = x.norm(dim=1, keepdim=True)
     onehot = torch.nn.functional.one_hot(labels, classes).to(x.dtype)
-    means = torch.nn.functional.normalize(onehot.T @ (x / lengths.clamp(min=1e-12)), dim=1)
+    counted = onehot if weights is None else onehot * weights[:, None]
+    unit = x / lengths.clamp(min=1e-12)
+    means = torch.nn.functional.normalize(counted.T @ unit, dim=1)
     weight = SHARPNESS / lengths.mean().clamp(min=1e-12) * means.T * inverse[:, None]  # (D, K)
     bias = torch.where(onehot.sum(0) > 0, -center @ weight, -1e3)
     return Heads(weight[None], bias[None])

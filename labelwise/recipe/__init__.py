@@ -5,5 +5,9 @@ from labelwise.recipe.cnn import Cnn
 from labelwise.recipe.finetune import Finetune
 from labelwise.recipe.mlp import Mlp
 from labelwise.recipe.probe import Probe
+from labelwise.recipe.propagation import Propagation
+from labelwise.recipe.self_training import SelfTraining
 
-RECIPES: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in (Mlp, Cnn, Probe, Finetune)}
+RECIPES: dict[str, type[Recipe]] = {
+    recipe.name: recipe for recipe in (Mlp, Cnn, Probe, Finetune, Propagation, SelfTraining)
+}

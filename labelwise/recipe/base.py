@@ -38,6 +38,10 @@ class Task:
         validation: images and labels to decide on, or None: then everything is fixed by rule.
         checkpoint: file for an unfinished fit, from which a later one of the same task goes on;
             None keeps nothing.
+        weights: of the labeled images in the loss, float32 (N,), in (0, 1]; None: all 1. Only for
+            recipes that say that they weigh.
+        pseudo: whose labels are guesses: they are learned from and decide nothing; bool (N,), None:
+            nobody's.
     """
 
     images: Images
@@ -45,11 +49,34 @@ class Task:
     class_names: tuple[str, ...]
     validation: tuple[Images, np.ndarray] | None = None
     checkpoint: Path | None = None
+    weights: np.ndarray | None = None
+    pseudo: np.ndarray | None = None
 
     @property
     def labeled(self) -> np.ndarray:
         """Positions of the labeled images."""
         return np.flatnonzero(self.labels >= 0)
+
+
+def without_validation(task: Task) -> Task:
+    """The task with its validation part among the images to learn from, behind the others."""
+    if task.validation is None:
+        return task
+    images, labels = task.validation
+
+    def longer(values: np.ndarray | None, filler: float) -> np.ndarray | None:
+        if values is None:
+            return None
+        return np.concatenate([values, np.full(len(labels), filler, values.dtype)])
+
+    return dataclasses.replace(
+        task,
+        images=Images.join(task.images, images),
+        labels=np.concatenate([task.labels, labels]),
+        validation=None,
+        weights=longer(task.weights, 1),
+        pseudo=longer(task.pseudo, 0),
+    )
 
 
 def _nothing(done: float, note: str) -> None:
@@ -78,6 +105,21 @@ class Context:
 
 
 @dataclass(frozen=True)
+class PseudoLabels:
+    """Labels that a recipe gave to images without one, for people to look at.
+
+    Attributes:
+        rows: of the data set, each once; int64 (M,).
+        labels: int64 (M,), 0..K-1.
+        confidence: float32 (M,), in (0, 1].
+    """
+
+    rows: np.ndarray
+    labels: np.ndarray
+    confidence: np.ndarray
+
+
+@dataclass(frozen=True)
 class Fitted:
     """The result of a fit.
 
@@ -87,6 +129,8 @@ class Fitted:
         chosen: what was decided on validation or inner folds, JSON-safe; `Recipe.settled` uses it.
         seconds: time that this fit took.
         stages: models on the way to this one, by name; kept beside it where all models are.
+        pseudo: labels that were given to images without one on the way to the model, those that it
+            learned from last; empty where none were given.
     """
 
     model: Model
@@ -94,6 +138,7 @@ class Fitted:
     chosen: Mapping[str, Any]
     seconds: float
     stages: Mapping[str, Model] = field(default_factory=dict)
+    pseudo: tuple[PseudoLabels, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,6 +186,7 @@ class Recipe(ABC):
             equally good variants, so that a recommendation never depends on measured seconds.
         uses_unlabeled: whether images without a label are of use to it.
         needs_labels: whether it needs any label at all; without one, its model has no head.
+        weighs: whether it honors `Task.weights`.
         joint: whether `fit_many` shares numerical work between its tasks, so that the last digits
             of a fit depend on the others; a resumed run then fits them together again.
     """
@@ -150,6 +196,7 @@ class Recipe(ABC):
     rank: ClassVar[int]
     uses_unlabeled: ClassVar[bool] = False
     needs_labels: ClassVar[bool] = True
+    weighs: ClassVar[bool] = False
     joint: ClassVar[bool] = False
 
     @abstractmethod
@@ -202,6 +249,10 @@ class Recipe(ABC):
     def settled(self, chosen: Sequence[Mapping[str, Any]]) -> Recipe:
         """The recipe of the final fit: what the folds decided is fixed in it."""
         return self
+
+    def pinned(self, chosen: Mapping[str, Any]) -> Recipe:
+        """The recipe with what a fit decided, for more fits of the same images."""
+        return self.settled([chosen])
 
     def remark(self, chosen: Sequence[Mapping[str, Any]]) -> str | None:
         """What the user should know of the folds' decisions, in a sentence; usually nothing."""

@@ -35,11 +35,20 @@ LOWEST = float(np.log(1e-7))  # log-probability; a class absent from an inner fo
 
 @dataclass(frozen=True)
 class Part:
-    """Images that a head learns from: places in the features, classes, groups; all (n,)."""
+    """Images that a head learns from; all arrays (n,).
+
+    Attributes:
+        places: in the features.
+        labels, groups: class, and number of the group of duplicates.
+        weights: in the loss; float32.
+        pseudo: whether the label is a guess, which decides nothing.
+    """
 
     places: np.ndarray
     labels: np.ndarray
     groups: np.ndarray
+    weights: np.ndarray
+    pseudo: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,6 @@ class Features:
         self,
         embeddings: torch.Tensor,
         widths: Sequence[int],
-        parts: Sequence[Part],
         classes: int,
         few: Stages = "all",
     ) -> None:
@@ -74,16 +82,11 @@ class Features:
         Args:
             embeddings: float32 (N, D).
             widths: of the stages that they consist of, with sum D.
-            parts: with places in 0..N-1.
             classes: K.
             few: stages that are seen where there are too few labels to choose.
         """
+        self.embeddings, self.widths, self.classes = embeddings, tuple(widths), classes
         self.few = few
-        self.embeddings, self.widths = embeddings, tuple(widths)
-        self.parts, self.classes = parts, classes
-        self.labels = torch.zeros(len(embeddings), dtype=torch.int64)
-        for part in parts:
-            self.labels[part.places] = torch.from_numpy(part.labels)
         self._solvers: dict[Stages, LogisticSolver] = {}
 
     def choose(
@@ -96,13 +99,13 @@ class Features:
         strength: float | None = None,
     ) -> Choice:
         """What suits a part; what is given is not asked for."""
-        present = len(np.unique(part.labels))
-        few = len(part.labels) < VALIDATION_FROM * present
+        given = part.labels[~part.pseudo]
+        few = len(given) < VALIDATION_FROM * len(np.unique(given))
         if head is None:
             head = "mean" if few and strength is None else "logistic"
         if head == "mean":
             return Choice(head, stages or self.few, None, 1.0, [])
-        if few or (stages and strength):
+        if few or (stages and strength and not part.pseudo.any()):
             return Choice(head, stages or self.few, strength or FEW_STRENGTH, 1.0, [])
         several = len(self.widths) > 1
         tried: tuple[Stages, ...] = ("last", "inner", "all") if several else ("all",)
@@ -119,11 +122,12 @@ class Features:
         if choice.head == "mean":
             features = self.embeddings[part.places][:, columns]
             labels = torch.from_numpy(part.labels)
-            heads = nearest_means(features, labels, self.classes, self._blocks(choice.stages))
+            weights = torch.from_numpy(part.weights)
+            blocks = self._blocks(choice.stages)
+            heads = nearest_means(features, labels, self.classes, blocks, weights)
         else:
             assert choice.strength is not None
-            ones = np.ones(len(part.places))
-            heads = self._solve(part, choice.stages, [ones], [choice.strength], 1e-5)
+            heads = self._solve(part, choice.stages, [part.weights], [choice.strength], 1e-5)
         weight = heads.weight.new_zeros(self.embeddings.shape[1], self.classes)
         weight[columns] = heads.weight[0] / choice.temperature
         return weight, heads.bias[0] / choice.temperature
@@ -132,14 +136,17 @@ class Features:
         self, part: Part, seed: int, tried: Sequence[Stages], strengths: Sequence[float]
     ) -> Choice:
         """The stages, strength and temperature with the lowest cross-validated log loss."""
-        dealt = deal(part.labels, part.groups, [1 / INNER_FOLDS] * INNER_FOLDS, [seed, 4])
-        judged = range(1 if len(part.places) > ONE_PART_ABOVE else INNER_FOLDS)
+        given = np.flatnonzero(~part.pseudo)
+        shares = [1 / INNER_FOLDS] * INNER_FOLDS
+        dealt = np.full(len(part.places), -1)  # a guess judges nothing
+        dealt[given] = deal(part.labels[given], part.groups[given], shares, [seed, 4])
+        judged = range(1 if len(given) > ONE_PART_ABOVE else INNER_FOLDS)
         held = [np.flatnonzero(dealt == fold) for fold in judged]
         labels = torch.from_numpy(part.labels[np.concatenate(held)])
         history: list[dict[str, Any]] = []
         for stages in tried:
             started = time.perf_counter()
-            weights = [(dealt != fold).astype(float) for fold in judged for _ in strengths]
+            weights = [(dealt != fold) * part.weights for fold in judged for _ in strengths]
             heads = self._solve(part, stages, weights, [*strengths] * len(judged), 1e-4)
             columns, found = self._columns(stages), []
             for index in range(len(strengths)):
@@ -181,11 +188,15 @@ class Features:
         """Heads of problems: weights over the images of the part, and a strength each."""
         if stages not in self._solvers:
             features = self.embeddings[:, self._columns(stages)]
-            blocks = self._blocks(stages)
-            self._solvers[stages] = LogisticSolver(features, self.labels, self.classes, blocks)
+            none, blocks = torch.zeros(len(features), dtype=torch.int64), self._blocks(stages)
+            self._solvers[stages] = LogisticSolver(features, none, self.classes, blocks)
         full = torch.zeros(len(weights), len(self.embeddings))
         full[:, part.places] = torch.from_numpy(np.stack(weights)).float()
-        return self._solvers[stages].solve(full, torch.tensor(strengths), tolerance=tolerance)
+        labels = torch.zeros(len(self.embeddings), dtype=torch.int64)
+        labels[part.places] = torch.from_numpy(part.labels)  # a guess differs from part to part
+        return self._solvers[stages].solve(
+            full, torch.tensor(strengths), labels=labels, tolerance=tolerance
+        )
 
     def _seen(self, stages: Stages) -> range:
         """Numbers of the stages that are seen; they lie next to each other."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -22,7 +22,16 @@ from labelwise.features import (
 )
 from labelwise.model import Model, build
 from labelwise.nn.taps import Taps
-from labelwise.recipe.base import EVERY_FIT, Context, Cost, Fitted, Recipe, Task, option
+from labelwise.recipe.base import (
+    EVERY_FIT,
+    Context,
+    Cost,
+    Fitted,
+    Recipe,
+    Task,
+    option,
+    without_validation,
+)
 from labelwise.recipe.heads import INNER_FOLDS, STRENGTHS, Features, HeadName, Part, Stages
 from labelwise.recipe.ranges import Reals, choices
 from labelwise.transfer import find_backbone
@@ -45,6 +54,7 @@ class Probe(Recipe):
     rank: ClassVar[int] = 3
     joint: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = False
+    weighs: ClassVar[bool] = True
 
     backbone: str = option(
         "efficientnet-lite0", "pretrained network (see labelwise doctor), or a saved model's folder"
@@ -110,7 +120,7 @@ class Probe(Recipe):
         # The last layer suits images of the size it was trained with, and smaller ones less; see
         # docs/results.md.
         few: Stages = "last" if preprocessing.width >= backbone.preprocessing.width else "all"
-        features = Features(vectors, widths, parts, len(tasks[0].class_names), few)
+        features = Features(vectors, widths, len(tasks[0].class_names), few)
         shared = (time.perf_counter() - started) / len(tasks)
         for number, (task, part) in enumerate(zip(tasks, parts, strict=True)):
             started = time.perf_counter()
@@ -167,6 +177,11 @@ class Probe(Recipe):
             return (self,)
         return [replace(self, image_size=size) for size in (side, own)]
 
+    def pinned(self, chosen: Mapping[str, Any]) -> Self:
+        """The strength of few labels is a rule, which many pseudo-labels are free of."""
+        kept = {name: chosen[name] for name in ("stages", "strength") if name in chosen}
+        return replace(self, **kept) if "strength" in kept else self
+
     def _input(self, images: Images, backbone: Backbone) -> Preprocessing:
         return input_of(
             backbone, images, image_size=self.image_size, color=self.color, resize=self.resize
@@ -175,14 +190,14 @@ class Probe(Recipe):
 
 def _labeled(task: Task) -> Part:
     """The labeled images, by row, validation included: the probe decides on inner folds."""
+    task = without_validation(task)
     labeled = task.labeled
     rows, labels = task.images.rows[labeled], task.labels[labeled]
-    if task.validation is not None:
-        rows = np.concatenate([rows, task.validation[0].rows])
-        labels = np.concatenate([labels, task.validation[1]])
     if not len(rows):
         raise TrainingError("There is no labeled image to learn from in this train part.")
-    return Part(rows, labels, task.images.dataset.groups[rows])
+    weights = np.ones(len(rows), np.float32) if task.weights is None else task.weights[labeled]
+    pseudo = np.zeros(len(rows), bool) if task.pseudo is None else task.pseudo[labeled]
+    return Part(rows, labels, task.images.dataset.groups[rows], weights, pseudo)
 
 
 def _widths(backbone: Backbone) -> tuple[int, ...]:

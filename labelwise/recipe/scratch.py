@@ -78,6 +78,7 @@ class FromScratch(Recipe):
     A preset with `"width": None` leaves the width to a plan, and `image_size` with it.
     """
 
+    weighs: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
     largest_side: ClassVar[int]  # pixels a side unless image_size says otherwise
 
@@ -151,9 +152,9 @@ class FromScratch(Recipe):
     def fit(self, task: Task, context: Context) -> Fitted:
         started = time.perf_counter()
         labeled, preprocessing = task.labeled, self._input(task)
-        examples = _examples(
-            task.images.subset(labeled), task.labels[labeled], preprocessing, context
-        )
+        weights = None if task.weights is None else task.weights[labeled]
+        images = task.images.subset(labeled)
+        examples = _examples(images, task.labels[labeled], preprocessing, context, weights)
         validation = None
         if task.validation is not None:
             validation = _examples(*task.validation, preprocessing, context)
@@ -362,13 +363,19 @@ def _network(
 
 
 def _examples(
-    images: Images, labels: np.ndarray, preprocessing: Preprocessing, context: Context
+    images: Images,
+    labels: np.ndarray,
+    preprocessing: Preprocessing,
+    context: Context,
+    weights: np.ndarray | None = None,
 ) -> Examples:
     def advance(done: int, total: int) -> None:
         context.advance(0.0, "decoding")
 
     pixels = stored_pixels(images, preprocessing, advance=advance)
-    return Examples(pixels.to(context.device), torch.from_numpy(labels).to(context.device))
+    weighed = None if weights is None else torch.from_numpy(weights).to(context.device)
+    labels_there = torch.from_numpy(labels).to(context.device)
+    return Examples(pixels.to(context.device), labels_there, weighed)
 
 
 def _statistics(pixels: torch.Tensor, scale: Scale | None) -> tuple[list[float], list[float]]:

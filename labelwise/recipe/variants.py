@@ -146,6 +146,9 @@ def make_recipe(call: Call, defaults: Mapping[str, Any]) -> Recipe:
         for name, value in defaults.items()
         if name in known and value is not None and kind.is_meant(name, value, call.fields)
     }
+    for field in dataclasses.fields(kind):
+        if isinstance(field.default, Recipe):
+            values[field.name] = make_recipe(Call(field.default.name, {}), defaults)
     for name, value in call.fields.items():
         made = make_recipe(value, defaults) if isinstance(value, Call) else value
         values[name] = _value(kind, name, made)

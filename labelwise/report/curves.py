@@ -118,7 +118,7 @@ def efficiency(run: RunFolder) -> dict[str, Any] | None:
             if row["variant"] != variant or metric.get("value") is None:
                 continue
             limits = None if metric["low"] is None else (metric["low"], metric["high"])
-            found.append((_learned_from(run, row), metric["value"], limits))
+            found.append((learned_from(run, row), metric["value"], limits))
         found.sort(key=lambda item: item[0])
         if found:
             points = [(a, b) for a, b, _ in found]
@@ -140,7 +140,7 @@ def efficiency(run: RunFolder) -> dict[str, Any] | None:
     return {"chart": drawn, "legend": [(line.name, line.colour % 8) for line in lines]}
 
 
-def _learned_from(run: RunFolder, row: dict[str, Any]) -> float:
+def learned_from(run: RunFolder, row: dict[str, Any]) -> float:
     """Labels that a fold fit may see on average, validation included."""
     records = [record for trial in run.trials(row) if (record := trial.record())]
     counts = [r["images"]["train"] + r["images"]["validation"] for r in records]

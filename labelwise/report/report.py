@@ -11,7 +11,18 @@ from markupsafe import Markup
 
 from labelwise.data.dataset import Dataset
 from labelwise.files import write_text
-from labelwise.report import confusion, data_section, epochs, repeat, results, roc, text, twins
+from labelwise.report import (
+    confusion,
+    data_section,
+    epochs,
+    pseudo,
+    repeat,
+    results,
+    roc,
+    text,
+    twins,
+    worth,
+)
 from labelwise.report.architecture import model_summary
 from labelwise.report.curves import efficiency, learning_curves
 from labelwise.report.run_folder import RunFolder
@@ -75,8 +86,10 @@ def render(run: RunFolder, dataset: Dataset) -> str:
     counts = [] if row is None else row["confusion"]
     samples = data_section.samples(dataset, run.record["settings"]["seed"])
     duplicates = data_section.duplicates(dataset)
+    guesses = pseudo.section(run, names)
     # What stands on the page comes first, what waits behind the matrix after it.
     album.add(entry[0] for entry in mistakes or [])
+    album.add(item["row"] for block in guesses for item in block["sample"])
     album.add(image for sample in samples for image in sample["rows"])
     album.add(image for group in duplicates["groups"] for image in group["rows"])
     shown = _listed(cells, counts)
@@ -98,6 +111,9 @@ def render(run: RunFolder, dataset: Dataset) -> str:
         "repeats": run.repeats,
         "twins": twins.section(run),
         "efficiency": efficiency(run),
+        "savings": worth.savings(run),
+        "seeds": worth.seeds(run),
+        "pseudo": guesses,
         "matrix": confusion.matrix(counts, names) if counts else None,
         "test_matrix": None if tested is None else confusion.matrix(tested.confusion, names),
         "pairs": confusion.pairs(counts, names),
@@ -171,6 +187,7 @@ def _sections(values: dict[str, Any]) -> list[tuple[str, str]]:
         ("leaderboard", "Leaderboard", values["labeled"]),
         ("twins", "Twins", values["twins"]),
         ("labels", "Labels", values["efficiency"]),
+        ("pseudo", "Pseudo-labels", values["pseudo"]),
         ("confusion", "Confusion", values["matrix"] or values["pairs"]),
         ("classes", "Classes", values["per_class"]),
         ("roc", "ROC", values["roc"]),

@@ -1,0 +1,142 @@
+"""What unlabeled images are worth: recipes by number of labels, and which images to label.
+
+    python benchmarks/unlabeled.py DATA [--labels 10,40,250] [--draws 5] [--pool N] [--speed]
+
+DATA has a test part. Labels are drawn from the training images, the others stay without one, all of
+them or N; the test part judges once per fit and is in no graph. Prints mean accuracy and its
+deviation over draws of the labels, drawn at random (as many of every class) and, below five per
+class, by typicality: one image of every cluster of the embeddings, the one with the nearest
+neighbors (Hacohen et al. 2022, arXiv:2202.02794), which needs no label to choose.
+
+--speed prints seconds and peak memory of every recipe for 10,000 labeled and unlabeled images
+instead, each in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from sklearn.cluster import MiniBatchKMeans
+
+from labelwise.data.dataset import UNLABELED, Dataset
+from labelwise.data.load import load
+from labelwise.nn.graph import neighbors, spread_out
+from labelwise.recipe.base import Context, Recipe, Task
+from labelwise.recipe.probe import Probe
+from labelwise.recipe.variants import parse_variants
+from labelwise.trials import peak_memory
+
+RECIPES = "probe, propagation, self-training"
+TYPICAL_BELOW = 5  # labels per class: with more, random ones are as good
+NEAREST = 20  # neighbors that an image is typical by
+SPEED_IMAGES, SPEED_LABELS = 10_000, 250
+
+
+def main() -> None:
+    """Print the table of one data set."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data")
+    parser.add_argument("--recipes", default=RECIPES)
+    parser.add_argument("--labels", default="10,40,250,1000,4000")
+    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--pool", type=int)
+    parser.add_argument("--speed", action="store_true")
+    options = parser.parse_args()
+    if options.speed:
+        speed(options.data, options.recipes)
+        return
+    data = load(options.data)
+    train, test = _parts(data)
+    train = np.sort(np.random.default_rng(0).permutation(train)[: options.pool])
+    variants = parse_variants(options.recipes)
+    print("| labels | chosen | " + " | ".join(v.name for v in variants) + " |")
+    print("|---" * (2 + len(variants)) + "|")
+    for count in map(int, options.labels.split(",")):
+        few = count < TYPICAL_BELOW * len(data.class_names)
+        for how in ("random", "typical") if few else ("random",):
+            draws = [_chosen(data, train, count, how, seed) for seed in range(options.draws)]
+            cells = [_cell(data, train, test, draws, variant.recipe) for variant in variants]
+            print(f"| {count} | {how} | " + " | ".join(cells) + " |", flush=True)
+
+
+def speed(source: str, recipes: str) -> None:
+    """Print seconds and peak memory of every recipe, embeddings in the store beforehand."""
+    print("| recipe | seconds | peak memory, GB |\n|---|---|---|")
+    for variant in parse_variants(recipes):
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            seconds, memory = pool.apply(_timed, (source, variant.recipe))
+        print(f"| {variant.name} | {seconds:.1f} | {memory / 1e9:.2f} |", flush=True)
+
+
+def _timed(source: str, recipe: Recipe) -> tuple[float, int]:
+    """Seconds of a fit, and the most memory of this process."""
+    data = load(source)
+    train = np.sort(np.random.default_rng(0).permutation(_parts(data)[0])[:SPEED_IMAGES])
+    _embeddings(data, train)
+    task = _task(data, train, _chosen(data, train, SPEED_LABELS, "random", 0))
+    started = time.perf_counter()
+    recipe.fit(task, Context())
+    return time.perf_counter() - started, peak_memory() or 0
+
+
+def _parts(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the training and the test images; no training image is a duplicate of a test one."""
+    part, usable = data.table["split"].fillna("").to_numpy(), data.usable
+    test = usable[part[usable] == "test"]
+    train = usable[(part[usable] != "test") & (data.labels[usable] >= 0)]
+    return train[~np.isin(data.groups[train], data.groups[test])], test
+
+
+def _task(data: Dataset, train: np.ndarray, labeled: np.ndarray) -> Task:
+    labels = np.where(np.isin(train, labeled), data.labels[train], UNLABELED)
+    return Task(data.images(train), labels, data.class_names)
+
+
+def _chosen(data: Dataset, train: np.ndarray, count: int, how: str, seed: int) -> np.ndarray:
+    """Rows that are labeled."""
+    if how == "typical":
+        return train[_typical(_embeddings(data, train), count, seed)]
+    rng, classes = np.random.default_rng(seed), len(data.class_names)
+    own = [rng.permutation(train[data.labels[train] == k]) for k in range(classes)]
+    return np.concatenate([rows[: count // classes] for rows in own])
+
+
+def _typical(points: torch.Tensor, count: int, seed: int) -> np.ndarray:
+    """Positions of the image with the nearest neighbors in every one of `count` clusters."""
+    means = MiniBatchKMeans(count, random_state=seed, n_init=3, batch_size=4096)
+    cluster = means.fit_predict(points.numpy())
+    near = neighbors(points, NEAREST)[1].mean(1).numpy()
+    own = [np.flatnonzero(cluster == number) for number in np.unique(cluster)]
+    return np.array([members[near[members].argmax()] for members in own])
+
+
+def _embeddings(data: Dataset, rows: np.ndarray) -> torch.Tensor:
+    """Points whose angles tell images apart."""
+    images = data.images(rows)
+    model = Probe().fit(Task(images, np.full(len(rows), UNLABELED), ()), Context()).model
+    return spread_out(torch.from_numpy(model.embed(images)))
+
+
+def _cell(
+    data: Dataset,
+    train: np.ndarray,
+    test: np.ndarray,
+    draws: Sequence[np.ndarray],
+    recipe: Recipe,
+) -> str:
+    """Mean test accuracy and its deviation over draws, in percent."""
+    found = []
+    for seed, labeled in enumerate(draws):
+        model = recipe.fit(_task(data, train, labeled), Context(seed=seed)).model
+        answers = model.predict_proba(data.images(test)).argmax(1)
+        found.append(100 * float((answers == data.labels[test]).mean()))
+    return f"{np.mean(found):.1f} ± {np.std(found):.1f}"
+
+
+if __name__ == "__main__":
+    main()
