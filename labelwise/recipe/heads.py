@@ -102,7 +102,8 @@ class Features:
         given = part.labels[~part.pseudo]
         few = len(given) < VALIDATION_FROM * len(np.unique(given))
         if head is None:
-            head = "mean" if few and strength is None else "logistic"
+            alone = few and not part.pseudo.any()  # pseudo-labels are enough for a regression
+            head = "mean" if alone and strength is None else "logistic"
         if head == "mean":
             return Choice(head, stages or self.few, None, 1.0, [])
         if few or (stages and strength and not part.pseudo.any()):

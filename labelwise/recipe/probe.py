@@ -178,7 +178,7 @@ class Probe(Recipe):
         return [replace(self, image_size=size) for size in (side, own)]
 
     def pinned(self, chosen: Mapping[str, Any]) -> Self:
-        """The strength of few labels is a rule, which many pseudo-labels are free of."""
+        """Where few labels left the choice to a rule, pseudo-labels may have another one."""
         kept = {name: chosen[name] for name in ("stages", "strength") if name in chosen}
         return replace(self, **kept) if "strength" in kept else self
 
