@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -158,6 +159,18 @@ def test_reading_is_rehearsed_on_images_of_the_task_alone(task, monkeypatch):
     preprocessing = replace(Cnn()._input(task), height=9)
     assert reading_seconds(task.images.subset([3, 5]), task.images, preprocessing) > 0
     assert read == {3, 5}
+
+
+def test_what_the_first_images_wait_for_is_no_matter_of_every_image(task, monkeypatch):
+    waits, usual = [0.5], Images.read
+
+    def slow_at_first(images, n, *size):
+        time.sleep(waits.pop() if waits else 0)
+        return usual(images, n, *size)
+
+    monkeypatch.setattr(Images, "read", slow_at_first)
+    preprocessing = replace(Cnn()._input(task), height=9)
+    assert reading_seconds(task.images, task.images, preprocessing) < 0.5
 
 
 def test_the_cost_of_a_size_has_all_its_parts(task):

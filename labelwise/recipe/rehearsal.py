@@ -20,7 +20,7 @@ from labelwise.nn.train import Schedule, train
 SECONDS = 0.15  # of one timing, about
 MOST_STEPS = 100
 ANSWERED = 256  # images, as many as a model answers for at once
-READ = 64
+WARM, READ, MOST_READ = 16, 64, 4096  # images that are read before the clock counts, and then
 TUNED = 8  # of a large network, for which a few images are already a second
 
 
@@ -91,8 +91,13 @@ def reading_seconds(some: Images, every: Images, preprocessing: Preprocessing) -
     missing = len(pixel_store(preprocessing).missing(every.contents))
     if not missing or not len(some):
         return 0.0
-    sample = some.subset(np.linspace(0, len(some) - 1, min(READ, len(some)), dtype=np.int64))
-    started = time.perf_counter()
-    for _ in prepared(sample, preprocessing):
-        pass
-    return (time.perf_counter() - started) / len(sample) * missing
+
+    def each(count: int) -> float:
+        sample = some.subset(np.linspace(0, len(some) - 1, min(count, len(some)), dtype=np.int64))
+        started = time.perf_counter()
+        for _ in prepared(sample, preprocessing):
+            pass
+        return (time.perf_counter() - started) / len(sample)
+
+    # Imports and threads that the first images wait for are no matter of every image.
+    return each(int(min(MOST_READ, max(READ, SECONDS / each(WARM))))) * missing
