@@ -6,9 +6,10 @@
 Fits a recipe to all labeled images of the training part, as the final fit of a run does, but for
 those that are duplicates of a judged one, and judges it on the test part. With --held-out N
 the test part stays closed: N images of the training part are kept from learning and judge instead;
-choices are made on these; --learn N learns from N images only. Images are decoded before; seconds
-are those of the fit, from pixels in memory to a model. Prints a line per seed and, after each
-recipe, mean, spread and versions.
+choices are made on these; --learn N learns from N images only. Images are decoded before for recipes
+with epochs; seconds are those of the fit, from pixels in memory to a model. Others embed images in
+the first seed that are not in the store. Prints a line per seed and, after each recipe, mean, spread
+and versions.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import argparse
 import json
 import os
 import platform
-from dataclasses import replace
+from dataclasses import fields, replace
 from statistics import mean, stdev
 
 import numpy as np
@@ -55,7 +56,8 @@ def main() -> None:
     learn = np.sort(np.random.default_rng(1).permutation(learn)[: options.learn])
     print(f"{data.name}: learns from {len(learn)} images, judged on {len(judge)}", flush=True)
     task = Task(data.images(learn), data.labels[learn], data.class_names)
-    replace(recipes[0], epochs=1, share=1e-3).fit(task, Context())  # decodes the images
+    if {"epochs", "share"} <= {field.name for field in fields(recipes[0])}:
+        replace(recipes[0], epochs=1, share=1e-3).fit(task, Context())  # decodes the images
     for recipe in recipes:
         _measure(recipe, task, data.images(judge), data.labels[judge], options.seeds)
 

@@ -76,13 +76,12 @@ def folds(images: int) -> np.ndarray:
     return np.arange(images) % FOLDS
 
 
-def path(features: np.ndarray, labels: np.ndarray) -> Heads:
-    """All folds and strengths at once."""
+def path(features: np.ndarray, labels: np.ndarray) -> list[Heads]:
+    """All folds at once, from the strongest to the weakest; by strength."""
     dealt = torch.from_numpy(folds(len(labels)))
-    weights = torch.stack([(dealt != fold).float() for fold in range(FOLDS) for _ in STRENGTHS])
+    weights = torch.stack([(dealt != fold).float() for fold in range(FOLDS)])
     solver = LogisticSolver(torch.from_numpy(features), torch.from_numpy(labels), CLASSES)
-    strengths = torch.tensor(np.tile(STRENGTHS, FOLDS), dtype=torch.float32)
-    return solver.solve(weights, strengths, tolerance=1e-4)
+    return list(solver.path(weights, STRENGTHS[::-1].tolist()))[::-1]
 
 
 def scikit_learn(features: np.ndarray, labels: np.ndarray) -> object:
@@ -106,8 +105,10 @@ def compare(features: np.ndarray, labels: np.ndarray) -> None:
     mean, deviation = inside.mean(0), inside.std(0)
     x, every = (inside - mean) / deviation, (features - mean) / deviation
     for number, strength in enumerate(STRENGTHS):
-        weight = heads.weight[number].double().numpy() * deviation[:, None]
-        bias = heads.bias[number].double().numpy() + mean @ heads.weight[number].double().numpy()
+        raw, bias = (
+            part[0].double().numpy() for part in (heads[number].weight, heads[number].bias)
+        )
+        weight, bias = raw * deviation[:, None], bias + mean @ raw
         model = LogisticRegression(C=1 / (strength * len(x)), tol=1e-8, max_iter=5000)
         model.fit(x, classes)
         mine = objective(x, classes, weight, bias, strength)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -44,7 +46,14 @@ def test_the_best_temperature_is_the_minimum_of_the_log_loss():
 def test_strength_and_temperature_are_those_with_the_lowest_inner_loss(data):
     fitted = Probe(image_size=32).fit(task_from(data), Context())
     best = min(fitted.history, key=lambda record: record["validation_loss"])
-    assert [record["strength"] for record in fitted.history] == 3 * list(STRENGTHS)
+    for stages in ("last", "inner", "all"):
+        tried = [record for record in fitted.history if record["stages"] == stages]
+        falling = sorted(STRENGTHS, reverse=True)
+        assert [record["strength"] for record in tried] == falling[: len(tried)]
+        losses = [record["validation_loss"] for record in tried]
+        rises = [after > before for before, after in pairwise(losses)]
+        assert not any(rises[:-1])  # and where it has risen, no weaker one was tried
+        assert len(tried) == len(STRENGTHS) or rises[-1]
     assert {name: best[name] for name in ("stages", "strength", "temperature")} == {
         name: value for name, value in fitted.chosen.items() if name != "head"
     }

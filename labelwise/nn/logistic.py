@@ -17,17 +17,20 @@ method is L-BFGS (Nocedal and Wright, Numerical Optimization, algorithm 7.4) wit
 since the logits are linear in the step, trying a step length costs no matrix product. Embeddings
 are strongly correlated, which plain L-BFGS takes hundreds of steps for; the inverse of the Hessian
 that the shared covariance predicts (Böhning 1992) as its starting matrix brings that down to some
-tens.
+tens. A few hundred leading directions of the covariance are enough for that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import torch
 
 MEMORY = 10  # pairs of L-BFGS
+SOLVED = 1e-6  # part of the loss that is left
+LEADING = 256  # directions of the covariance that the starting matrix knows by themselves
 PRIOR = 20  # images' worth of the mean variance of a block in that of each of its features
 LARGEST_LOGITS = 2**26  # numbers (rows x problems x classes) in one batch of problems: 256 MB
 
@@ -75,8 +78,9 @@ class LogisticSolver:
         weights: torch.Tensor,
         strengths: torch.Tensor,
         *,
+        rows: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        tolerance: float = 1e-5,
+        tolerance: float = SOLVED,
         steps: int = 300,
     ) -> Heads:
         """Solve P problems.
@@ -84,19 +88,57 @@ class LogisticSolver:
         Args:
             weights: float32 (P, N), not negative; 0 leaves an image out of a problem.
             strengths: float32 (P,), positive.
+            rows: of the features, if only these are looked at: N is their number from here on.
             labels: of these problems, if others than the solver's; int64 (N,).
-            tolerance: largest absolute gradient component at which a problem counts as solved.
+            tolerance: how far the loss may be above its minimum, about, as a part of itself.
             steps: at most.
         """
-        size = max(1, LARGEST_LOGITS // max(1, len(self.x) * self.classes))
+        x, labels = self._part(rows, labels)
+        size = max(1, LARGEST_LOGITS // max(1, len(x) * self.classes))
         parts = []
         for start in range(0, len(strengths), size):
             part = slice(start, start + size)
-            own = self.labels if labels is None else labels
-            work = _Problems(self, own, weights[part], strengths[part])
-            parts.append(_solve(work, self.basis, tolerance, steps))
-        weight = torch.cat([part.weight for part in parts]) / self.scale[:, None]
-        bias = torch.cat([part.bias for part in parts])
+            work = _Problems(self, x, labels, weights[part], strengths[part])
+            parts.append(
+                self._heads(work, _solve(work, self.basis, work.zeros(), tolerance, steps))
+            )
+        return Heads(torch.cat([p.weight for p in parts]), torch.cat([p.bias for p in parts]))
+
+    def path(
+        self,
+        weights: torch.Tensor,
+        strengths: Sequence[float],
+        *,
+        rows: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        tolerance: float = SOLVED,
+        steps: int = 300,
+    ) -> Iterator[Heads]:
+        """Solve P problems at one strength after the other, from each solution to the next; see
+        `solve`. Strong ones first are the shortest way."""
+        x, labels = self._part(rows, labels)
+        work = _Problems(self, x, labels, weights, torch.ones(len(weights)))
+        theta = work.zeros()
+        for strength in strengths:
+            work.strengths = torch.full((len(weights),), strength)
+            theta = _solve(work, self.basis, theta, tolerance, steps)
+            yield self._heads(work, theta)
+
+    def _part(
+        self, rows: torch.Tensor | None, labels: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        own = self.labels if labels is None else labels
+        if rows is None:
+            return self.x, own
+        return self.x[rows], self.labels[rows] if labels is None else labels
+
+    def _heads(self, work: _Problems, theta: torch.Tensor) -> Heads:
+        """Solutions for features as they come."""
+        weight = theta[:, :-1] * work.inverse[:, :, None]
+        bias = theta[:, -1] - torch.einsum("pd,pdk->pk", work.mean, weight)
+        lowest = bias.amin(1, keepdim=True) - 1e3
+        bias = torch.where(work.present, bias, lowest)
+        weight = torch.where(work.present[:, None], weight, 0.0) / self.scale[:, None]
         return Heads(weight, bias - torch.einsum("d,pdk->pk", self.center, weight))
 
 
@@ -129,7 +171,8 @@ def shrunken(
 
 
 class _Basis:
-    """Eigenvectors of the shared covariance, for a starting guess of every inverse Hessian.
+    """Leading eigenvectors of the shared covariance, for a starting guess of every inverse Hessian;
+    the other directions are taken to vary as they do on average.
 
     It speeds the way to the solution and has no part in where that is.
     """
@@ -137,28 +180,33 @@ class _Basis:
     def __init__(self, x: torch.Tensor, classes: int) -> None:
         count, width = x.shape
         self.curvature = (classes - 1) / classes**2  # of the softmax at equal probabilities
-        if count < width:  # the same nonzero eigenvalues from the smaller matrix
-            values, vectors = torch.linalg.eigh(x @ x.T / count)
-            kept = values > values[-1] * 1e-6
-            self.values = values[kept]
-            self.vectors = x.T @ vectors[:, kept] / (self.values * count).sqrt()
-        else:
-            self.values, self.vectors = torch.linalg.eigh(x.T @ x / count)
-        self.full = len(self.values) == width
+        self.vectors = _leading(x, min(LEADING, count, width))  # (D, R)
+        self.values = (x @ self.vectors).square().mean(0)  # (R,)
+        left = x.square().mean(0).sum() - self.values.sum()
+        self.rest = left.clamp(min=0) / max(1, width - self.vectors.shape[1])
 
     def apply(self, gradient: torch.Tensor, strengths: torch.Tensor) -> torch.Tensor:
         """Approximate inverse Hessian times (P, D + 1, K)."""
         count, rows, classes = gradient.shape
         flat = gradient[:, :-1].transpose(0, 1).reshape(rows - 1, -1)
         inside = (self.vectors.T @ flat).view(len(self.values), count, classes)
-        inverse = 1 / (self.curvature * self.values.clamp(min=0)[:, None] + strengths)  # (R, P)
-        if not self.full:
-            inverse = inverse - 1 / strengths
+        outside = 1 / (self.curvature * self.rest + strengths)  # (P,)
+        inverse = 1 / (self.curvature * self.values[:, None] + strengths) - outside  # (R, P)
         product = self.vectors @ (inside * inverse[:, :, None]).view(len(self.values), -1)
         product = product.view(rows - 1, count, classes).transpose(0, 1)
-        if not self.full:
-            product = product + gradient[:, :-1] / strengths[:, None, None]
+        product = product + gradient[:, :-1] * outside[:, None, None]
         return torch.cat([product, gradient[:, -1:] / self.curvature], 1)
+
+
+def _leading(x: torch.Tensor, rank: int) -> torch.Tensor:
+    """Leading right singular vectors (D, rank), by subspace iteration from a fixed random start
+    (Halko et al. 2011, arXiv:0909.4061, algorithm 4.4)."""
+    start = torch.randn(x.shape[1], rank, generator=torch.Generator().manual_seed(0))
+    found = torch.linalg.qr(x.T @ (x @ start.to(x)))[0]
+    found = torch.linalg.qr(x.T @ (x @ found))[0]
+    inside = x @ found
+    vectors = torch.linalg.eigh(inside.T @ inside)[1]
+    return found @ vectors
 
 
 class _Problems:
@@ -170,12 +218,13 @@ class _Problems:
     def __init__(
         self,
         solver: LogisticSolver,
+        x: torch.Tensor,
         labels: torch.Tensor,
         weights: torch.Tensor,
         strengths: torch.Tensor,
     ) -> None:
-        self.x, self.labels, self.classes = solver.x, labels, solver.classes
-        self.strengths, x = strengths, solver.x
+        self.x, self.labels, self.classes = x, labels, solver.classes
+        self.strengths = strengths
         used = (weights > 0).to(x.dtype)
         count = used.sum(1, keepdim=True).clamp(min=1)
         self.mean = used @ x / count  # (P, D)
@@ -190,10 +239,16 @@ class _Problems:
         onehot = torch.nn.functional.one_hot(labels, self.classes).to(x.dtype)  # (N, K)
         self.present = (weights @ onehot) > 0  # (P, K)
 
-    def keep(self, index: torch.Tensor) -> None:
-        """Go on with some of the problems."""
+    def some(self, index: torch.Tensor) -> _Problems:
+        """Some of the problems."""
+        part = copy(self)
         for name in ("strengths", "mean", "inverse", "share", "present"):
-            setattr(self, name, getattr(self, name)[index])
+            setattr(part, name, getattr(self, name)[index])
+        return part
+
+    def zeros(self) -> torch.Tensor:
+        """Where to start without a better guess."""
+        return self.x.new_zeros(len(self.mean), self.x.shape[1] + 1, self.classes)
 
     def logits(self, theta: torch.Tensor) -> torch.Tensor:
         """(P, D + 1, K) -> (P, N, K); linear in theta."""
@@ -227,71 +282,67 @@ class _Problems:
         return torch.cat([product, total[:, None]], 1)
 
 
-def _solve(work: _Problems, basis: _Basis, tolerance: float, steps: int) -> Heads:
-    mean, inverse, present = work.mean, work.inverse, work.present
-    solution = work.x.new_zeros(len(mean), work.x.shape[1] + 1, work.classes)
-    open_ = torch.arange(len(mean))
-    theta = solution.clone()
+def _solve(
+    work: _Problems, basis: _Basis, theta: torch.Tensor, tolerance: float, steps: int
+) -> torch.Tensor:
+    """Solutions (P, D + 1, K) of the problems, from a start of this shape."""
+    solution, open_ = theta.clone(), torch.arange(len(theta))
     logits = work.logits(theta)
     gradient = work.gradient(logits, theta)
     loss = work.loss(logits, theta)
+    going = torch.ones(len(theta), dtype=torch.bool)
     memory: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
     for _ in range(steps):
-        direction = _direction(gradient, memory, lambda v: basis.apply(v, work.strengths))
+        direction = _direction(gradient, memory, basis, work.strengths)
         slope = (direction * gradient).sum((1, 2))
+        # Half the slope is how far the loss is above its minimum where it is nearly quadratic.
+        going &= -slope / 2 > tolerance * loss
+        if not going.any():
+            break
+        # Solved problems cost nothing any more; wait until enough are to pay for the copies.
+        if going.sum() <= 0.8 * len(going):
+            solution[open_[~going]] = theta[~going]
+            open_, theta, logits, loss = open_[going], theta[going], logits[going], loss[going]
+            gradient, direction, slope = gradient[going], direction[going], slope[going]
+            memory = [(s[going], y[going], r[going]) for s, y, r in memory]
+            work = work.some(going)
+            going = going[going]
         # Where rounding has spoiled the curvature, fall back to steepest descent.
         bad = slope >= 0
         direction = torch.where(bad[:, None, None], -gradient, direction)
         slope = torch.where(bad, -gradient.square().sum((1, 2)), slope)
         along = work.logits(direction)
-        length, new_loss = _search(work, theta, direction, logits, along, loss, slope)
+        length, loss = _search(work, theta, direction, logits, along, loss, slope)
+        going &= length > 0
         moved = length[:, None, None] * direction
         theta = theta + moved
-        logits = logits + length[:, None, None] * along
-        new_gradient = work.gradient(logits, theta)
-        change = new_gradient - gradient
+        logits = torch.addcmul(logits, length[:, None, None], along)
+        before, gradient = gradient, work.gradient(logits, theta)
+        change = gradient - before
         curvature = (moved * change).sum((1, 2))
         memory.append((moved, change, torch.where(curvature > 1e-12, 1 / curvature, 0.0)))
         memory = memory[-MEMORY:]
-        gradient, loss = new_gradient, new_loss
-
-        going = (gradient.abs().amax((1, 2)) > tolerance) & (length > 0)
-        if going.all():
-            continue
-        solution[open_[~going]] = theta[~going]
-        if not going.any():
-            open_ = open_[going]
-            break
-        # Solved problems cost nothing any more; wait until enough are to pay for the copies.
-        if going.sum() <= 0.8 * len(going):
-            open_, theta, logits, loss = open_[going], theta[going], logits[going], loss[going]
-            gradient = gradient[going]
-            memory = [(s[going], y[going], r[going]) for s, y, r in memory]
-            work.keep(going)
-    solution[open_] = theta[: len(open_)]
-    weight = solution[:, :-1] * inverse[:, :, None]
-    bias = solution[:, -1] - torch.einsum("pd,pdk->pk", mean, weight)
-    lowest = bias.amin(1, keepdim=True) - 1e3
-    weight = torch.where(present[:, None], weight, 0.0)
-    return Heads(weight, torch.where(present, bias, lowest))
+    solution[open_] = theta
+    return solution
 
 
 def _direction(
     gradient: torch.Tensor,
     memory: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
-    precondition: Callable[[torch.Tensor], torch.Tensor],
+    basis: _Basis,
+    strengths: torch.Tensor,
 ) -> torch.Tensor:
     """The L-BFGS two-loop recursion, for every problem by itself."""
     q = -gradient
     alphas = []
     for moved, change, inverse in reversed(memory):
         alpha = inverse * (moved * q).sum((1, 2))
-        q = q - alpha[:, None, None] * change
+        q = torch.addcmul(q, alpha[:, None, None], change, value=-1)
         alphas.append(alpha)
-    q = precondition(q)
+    q = basis.apply(q, strengths)
     for (moved, change, inverse), alpha in zip(memory, reversed(alphas), strict=True):
         beta = inverse * (change * q).sum((1, 2))
-        q = q + (alpha - beta)[:, None, None] * moved
+        q = torch.addcmul(q, (alpha - beta)[:, None, None], moved)
     return q
 
 

@@ -9,17 +9,19 @@ docs/results.md has the tables behind the rules.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from labelwise.data.split import ONE_PART_ABOVE, VALIDATION_FROM, deal
-from labelwise.nn.logistic import Heads, LogisticSolver
+from labelwise.data.split import VALIDATION_FROM, deal
+from labelwise.nn.logistic import LogisticSolver
 from labelwise.nn.nearest import nearest_means
 from labelwise.nn.supervised import confusion_columns
 
@@ -30,6 +32,8 @@ SEEN: dict[str, slice] = {"last": slice(-1, None), "inner": slice(-5, -1), "all"
 STRENGTHS = tuple(float(f"{value:.3g}") for value in np.logspace(-3, 1, 8))
 FEW_STRENGTH = 1.0  # where there are too few labels to choose
 INNER_FOLDS = 5
+JUDGING = 1_000  # held-out images that tell one choice from another
+CLOSE = 1e-3  # part of the loss that may be left in a head that is only judged
 LOWEST = float(np.log(1e-7))  # log-probability; a class absent from an inner fold has none lower
 
 
@@ -128,7 +132,12 @@ class Features:
             heads = nearest_means(features, labels, self.classes, blocks, weights)
         else:
             assert choice.strength is not None
-            heads = self._solve(part, choice.stages, [part.weights], [choice.strength], 1e-5)
+            heads = self._solver(choice.stages).solve(
+                torch.from_numpy(part.weights)[None],
+                torch.tensor([choice.strength]),
+                rows=torch.from_numpy(part.places),
+                labels=torch.from_numpy(part.labels),
+            )
         weight = heads.weight.new_zeros(self.embeddings.shape[1], self.classes)
         weight[columns] = heads.weight[0] / choice.temperature
         return weight, heads.bias[0] / choice.temperature
@@ -136,36 +145,57 @@ class Features:
     def _validated(
         self, part: Part, seed: int, tried: Sequence[Stages], strengths: Sequence[float]
     ) -> Choice:
-        """The stages, strength and temperature with the lowest cross-validated log loss."""
-        given = np.flatnonzero(~part.pseudo)
-        shares = [1 / INNER_FOLDS] * INNER_FOLDS
-        dealt = np.full(len(part.places), -1)  # a guess judges nothing
-        dealt[given] = deal(part.labels[given], part.groups[given], shares, [seed, 4])
-        judged = range(1 if len(given) > ONE_PART_ABOVE else INNER_FOLDS)
-        held = [np.flatnonzero(dealt == fold) for fold in judged]
-        labels = torch.from_numpy(part.labels[np.concatenate(held)])
+        """The stages, strength and temperature with the lowest cross-validated log loss.
+
+        The loss falls and then rises from strong to weak, and weak ones take the most steps: once
+        it has risen, no weaker one is tried.
+        """
+        held = self._held(part, seed)
         history: list[dict[str, Any]] = []
         for stages in tried:
+            best = math.inf
+            for record in self._judged(part, held, stages, sorted(strengths, reverse=True)):
+                history.append({"epoch": len(history) + 1, **record})
+                if record["validation_loss"] > best:
+                    break
+                best = record["validation_loss"]
+        chosen = min(history, key=lambda record: record["validation_loss"])
+        stages, strength, temperature = (
+            chosen[name] for name in ("stages", "strength", "temperature")
+        )
+        return Choice("logistic", stages, strength, temperature, history)
+
+    def _held(self, part: Part, seed: int) -> list[np.ndarray]:
+        """Positions held out in turn, of as many folds as are needed to judge; never a guess."""
+        given = np.flatnonzero(~part.pseudo)
+        shares = [1 / INNER_FOLDS] * INNER_FOLDS
+        dealt = deal(part.labels[given], part.groups[given], shares, [seed, 4])
+        return [given[dealt == fold] for fold in range(judged_folds(len(given)))]
+
+    def _judged(
+        self, part: Part, held: Sequence[np.ndarray], stages: Stages, strengths: Sequence[float]
+    ) -> Iterator[dict[str, Any]]:
+        """A record per strength, of the answers for all images that are held out in turn."""
+        weights = np.tile(part.weights, (len(held), 1))
+        for fold, rows in enumerate(held):
+            weights[fold, rows] = 0
+        features = self.embeddings[:, self._columns(stages)]
+        folds = [features[part.places[rows]] for rows in held]
+        labels = torch.from_numpy(part.labels[np.concatenate(held)])
+        started = time.perf_counter()
+        path = self._solver(stages).path(
+            torch.from_numpy(weights),
+            strengths,
+            rows=torch.from_numpy(part.places),
+            labels=torch.from_numpy(part.labels),
+            tolerance=CLOSE,
+        )
+        for strength, heads in zip(strengths, path, strict=True):
+            solved = zip(folds, heads.weight, heads.bias, strict=True)
+            logits = torch.cat([fold @ weight + bias for fold, weight, bias in solved])
+            record = {"stages": stages, "strength": strength, **self._record(logits, labels)}
+            yield {**record, "seconds": time.perf_counter() - started}
             started = time.perf_counter()
-            weights = [(dealt != fold) * part.weights for fold in judged for _ in strengths]
-            heads = self._solve(part, stages, weights, [*strengths] * len(judged), 1e-4)
-            columns, found = self._columns(stages), []
-            for index in range(len(strengths)):
-                logits = [
-                    self.embeddings[part.places[rows]][:, columns] @ heads.weight[problem]
-                    + heads.bias[problem]
-                    for fold, rows in enumerate(held)
-                    for problem in [fold * len(strengths) + index]
-                ]
-                found.append(self._record(torch.cat(logits), labels))
-            seconds = (time.perf_counter() - started) / len(strengths)
-            history += [
-                {"stages": stages, "strength": strength, **record, "seconds": seconds}
-                for strength, record in zip(strengths, found, strict=True)
-            ]
-        history = [{"epoch": number, **record} for number, record in enumerate(history, 1)]
-        best = min(history, key=lambda record: record["validation_loss"])
-        return Choice("logistic", best["stages"], best["strength"], best["temperature"], history)
 
     def _record(self, logits: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
         temperature, loss = best_temperature(logits, labels)
@@ -178,26 +208,12 @@ class Features:
             **confusion_columns("validation", confusion),
         }
 
-    def _solve(
-        self,
-        part: Part,
-        stages: Stages,
-        weights: Sequence[np.ndarray],
-        strengths: Sequence[float],
-        tolerance: float,
-    ) -> Heads:
-        """Heads of problems: weights over the images of the part, and a strength each."""
+    def _solver(self, stages: Stages) -> LogisticSolver:
         if stages not in self._solvers:
             features = self.embeddings[:, self._columns(stages)]
             none, blocks = torch.zeros(len(features), dtype=torch.int64), self._blocks(stages)
             self._solvers[stages] = LogisticSolver(features, none, self.classes, blocks)
-        full = torch.zeros(len(weights), len(self.embeddings))
-        full[:, part.places] = torch.from_numpy(np.stack(weights)).float()
-        labels = torch.zeros(len(self.embeddings), dtype=torch.int64)
-        labels[part.places] = torch.from_numpy(part.labels)  # a guess differs from part to part
-        return self._solvers[stages].solve(
-            full, torch.tensor(strengths), labels=labels, tolerance=tolerance
-        )
+        return self._solvers[stages]
 
     def _seen(self, stages: Stages) -> range:
         """Numbers of the stages that are seen; they lie next to each other."""
@@ -213,19 +229,32 @@ class Features:
         return slice(ends[seen.start], ends[seen.stop])
 
 
+def judged_folds(count: int) -> int:
+    """Of so many labeled images, the inner folds that are held out in turn."""
+    return min(INNER_FOLDS, math.ceil(JUDGING * INNER_FOLDS / max(count, 1)))
+
+
 def best_temperature(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
     """The temperature that minimizes log loss, of 61 from 0.1 to 100, and that loss.
+
+    The loss is convex in the temperature's inverse, so that halving finds the lowest one.
 
     Args:
         logits: float32 (N, K).
         labels: int64 (N,).
     """
     temperatures = torch.logspace(-1, 2, 61)
-    losses = torch.stack(
-        [
-            (logits / t).log_softmax(1).clamp(min=LOWEST).gather(1, labels[:, None]).mean()
-            for t in temperatures
-        ]
-    ).neg()
-    best = int(losses.argmin())
-    return round(float(temperatures[best]), 6), float(losses[best])
+
+    @cache
+    def loss(index: int) -> float:
+        logp = (logits / temperatures[index]).log_softmax(1).gather(1, labels[:, None])
+        return -float(logp.clamp(min=LOWEST).mean())
+
+    low, high = 0, len(temperatures) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if loss(middle) <= loss(middle + 1):
+            high = middle
+        else:
+            low = middle + 1
+    return round(float(temperatures[low]), 6), loss(low)

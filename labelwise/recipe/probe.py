@@ -32,7 +32,7 @@ from labelwise.recipe.base import (
     option,
     without_validation,
 )
-from labelwise.recipe.heads import INNER_FOLDS, STRENGTHS, Features, HeadName, Part, Stages
+from labelwise.recipe.heads import Features, HeadName, Part, Stages, judged_folds
 from labelwise.recipe.ranges import Reals, choices
 from labelwise.transfer import find_backbone
 
@@ -161,10 +161,11 @@ class Probe(Recipe):
         everything = dataset.images(dataset.usable[dataset.labels[dataset.usable] >= 0])
         preprocessing = self._input(everything, backbone)
         once = embedding_seconds(backbone, preprocessing, everything)
-        # About 60 steps of two matrix products, at 40 GFLOP/s.
-        tried = (1 if self.stages else 2) * (1 if self.strength else len(STRENGTHS))
-        columns = tried * INNER_FOLDS * len(task.class_names)
-        head = 60 * 4 * len(task.labeled) * load_body(backbone).width * columns / 40e9
+        # About 30 steps of two matrix products along a path, at 25 GFLOP/s with all around them.
+        count = len(task.labeled)
+        tried = (1 if self.stages else 2) * (1 if self.strength else judged_folds(count))
+        columns = tried * len(task.class_names)
+        head = 30 * 4 * count * load_body(backbone).width * columns / 25e9
         return Cost(once=once, fit=EVERY_FIT + head)
 
     def sizes(self, task: Task) -> Sequence[Self]:
