@@ -6,10 +6,10 @@
 Fits a recipe to all labeled images of the training part, as the final fit of a run does, but for
 those that are duplicates of a judged one, and judges it on the test part. With --held-out N
 the test part stays closed: N images of the training part are kept from learning and judge instead;
-choices are made on these; --learn N learns from N images only. Images are decoded before for recipes
-with epochs; seconds are those of the fit, from pixels in memory to a model. Others embed images in
-the first seed that are not in the store. Prints a line per seed and, after each recipe, mean, spread
-and versions.
+choices are made on these; --learn N learns from N images only. For recipes with epochs images are
+decoded before, and seconds are those of the fit, from pixels in memory to a model; others embed
+images that are not in the store with the first seed. Prints a line per seed and, after each recipe,
+mean, spread and versions.
 """
 
 from __future__ import annotations
