@@ -175,6 +175,20 @@ def test_images_come_in_batches(count, sizes):
     assert [len(batch) for batch in batches] == sizes
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    to=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    resize=st.sampled_from(["crop", "squash", "pad"]),
+    color=st.sampled_from(["rgb", "gray"]),
+)
+def test_small_images_of_one_size_are_prepared_as_each_alone(size, to, resize, color):
+    images = [picture(n, *size) for n in range(3)]
+    preprocessing = Preprocessing(*to, color, resize)
+    (batch,) = prepared(dataset_of([0] * 3, images=images).images(range(3)), preprocessing)
+    assert torch.equal(batch, torch.stack([preprocessing(image) for image in images]))
+
+
 def test_images_come_in_order_from_all_threads():
     data = dataset_of([0] * 16, images=many(16))
     object.__setattr__(data, "pixels", Slow(many(16)))
