@@ -25,20 +25,23 @@ class Fit:
 
     Attributes:
         weight: how often it is done; below 1 if only the winner among several variants does it.
-        portion: images it learns from, as a fraction of the largest fit's.
+        portion: labeled images it learns from, as a fraction of the largest fit's.
         validation: images it decides on after every epoch.
         answered: images that its model answers for when it is done.
+        everything: images it learns from, labeled or not, as a fraction of the largest fit's.
     """
 
     weight: float
     portion: float
     validation: int
     answered: int
+    everything: float = 1.0
 
     def seconds(self, cost: Cost, passes: float, epochs: int) -> float:
         """Seconds of the fit and of its model's answers."""
         base = min(cost.fit, EVERY_FIT)
-        learning = self.portion * (cost.fit - base + cost.epoch * passes)
+        portion = self.everything if cost.everything else self.portion
+        learning = portion * (cost.fit - base + cost.epoch * passes)
         answers = cost.validate * epochs * self.validation + cost.answer * self.answered
         return self.weight * (base + learning + answers)
 
@@ -59,7 +62,8 @@ class Workload:
 
     def seconds(self, cost: Cost, passes: float, epochs: int) -> float:
         """Seconds of a variant's fits."""
-        return self.read * cost.once + sum(fit.seconds(cost, passes, epochs) for fit in self.fits)
+        read = 1.0 if cost.everything else self.read
+        return read * cost.once + sum(fit.seconds(cost, passes, epochs) for fit in self.fits)
 
 
 def largest(splits: Sequence[Split]) -> Split:
@@ -72,13 +76,19 @@ def learned(split: Split) -> int:
     return len(split.train) or len(split.unlabeled)
 
 
+def _every(split: Split) -> int:
+    """Images that a fit may learn from, labeled or not."""
+    return len(split.train) + len(split.unlabeled)
+
+
 def workload(dataset: Dataset, protocol: Protocol, *, variants: int, finals: bool) -> Workload:
     """What a run of some variants does with each of them.
 
     Args:
         finals: every variant gets a final fit; else only the one that wins.
     """
-    most = max(learned(largest(protocol.splits)), 1)
+    greatest = largest(protocol.splits)
+    most, all_ = max(learned(greatest), 1), max(_every(greatest), 1)
     last = [split for split in protocol.splits if split.fold == FINAL]
     wanted = last if finals else [s for s in last if s.labels == largest(last).labels]
     folds = [split for split in protocol.splits if split.fold != FINAL]
@@ -86,7 +96,8 @@ def workload(dataset: Dataset, protocol: Protocol, *, variants: int, finals: boo
 
     def fit(split: Split, weight: float, judged: int) -> Fit:
         again = min(len(split.train) + len(split.validation), AGAIN)
-        return Fit(weight, learned(split) / most, len(split.validation), again + judged)
+        portion, everything = learned(split) / most, _every(split) / all_
+        return Fit(weight, portion, len(split.validation), again + judged, everything)
 
     # Few labels and one held-out part leave most of a large data set unread.
     roles = [rows for s in protocol.splits for rows in (s.train, s.validation, s.held_out)]

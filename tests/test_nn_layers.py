@@ -13,7 +13,8 @@ from torch import nn
 
 from labelwise.errors import LayerError
 from labelwise.model import build
-from labelwise.nn.layers import ACTIVATIONS, Stack, initialize, parse_layers
+from labelwise.nn.language import ACTIVATIONS, parse_layers
+from labelwise.nn.layers import Stack, initialize
 from labelwise.nn.network import Network
 from labelwise.recipe.cnn import PRESETS, Cnn
 from labelwise.recipe.mlp import Mlp

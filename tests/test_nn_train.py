@@ -13,7 +13,8 @@ from labelwise.nn import supervised
 from labelwise.nn.checkpoint import Checkpoint
 from labelwise.nn.layers import Stack, initialize
 from labelwise.nn.network import Network
-from labelwise.nn.supervised import Examples, Supervised, confusion_columns, evaluate, pace
+from labelwise.nn.passes import pace
+from labelwise.nn.supervised import Examples, Supervised, confusion_columns, evaluate
 from labelwise.nn.train import Objective, Schedule, train
 
 PLAIN = Schedule("sgd", 0.1, "constant", 1, None)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labelwise.nn.layers import parse_layers
+from labelwise.nn.language import parse_layers
 from labelwise.nn.width import scaled
 from labelwise.recipe.cnn import PRESETS, Cnn
 from labelwise.recipe.mlp import Mlp

@@ -22,7 +22,7 @@ import labelwise as lw
 from labelwise import cli
 from labelwise.data.split import LabelCount, Split, make_protocol
 from labelwise.errors import DataError, MissingExtraError, OptionError, RunError
-from labelwise.nn.layers import parse_layers
+from labelwise.nn.language import parse_layers
 from labelwise.progress import Silent
 from labelwise.recipe import RECIPES
 from labelwise.recipe.base import Context, Fitted, Task

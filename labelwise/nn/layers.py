@@ -1,15 +1,4 @@
-"""A small network from a line of text: conv16 3x3 relu, max 2, dense 32 relu.
-
-Layers stand between commas, their words between spaces, and `4 x [ ... ]` repeats a part:
-
-    conv64 3x3 stride 2 same relu  64 filters of 3x3; padding `same`, `valid` (default) or `pad 1`
-    max 2 stride 1 same            maximum over 2x2; the stride is the size unless given; also `avg`
-    batch norm 0.9                 statistics keep 0.9 of the past per step (default 0.99, as Keras)
-    relu, tanh, gelu, ...          an activation by itself
-    gap                            mean over height and width
-    dense 32 relu                  fully connected
-    dropout 0.3                    in training only
-    unit                           scaled to length 1
+"""Layers: the torch modules of a network that is written as a line of text (see nn/language.py).
 
 Initialization is Keras' default: Glorot uniform (Glorot and Bengio 2010, eq. 16), zero bias.
 `same` pads as TensorFlow does: the odd row and column at the end.
@@ -18,62 +7,18 @@ Initialization is Keras' default: Glorot uniform (Glorot and Bengio 2010, eq. 16
 from __future__ import annotations
 
 import math
-import re
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from labelwise.errors import LayerError
+from labelwise.nn.language import ACTIVATIONS, Layer, parse_layers
 from labelwise.nn.limits import check_size
 from labelwise.nn.whiten import identity_
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "elu": nn.ELU,
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-    "linear": nn.Identity,
-}
-
-# A foreign model.json must neither fill the memory nor take forever to read.
-LONGEST = 100_000  # characters of unrolled text
-MOST_LAYERS = 1000
-DEEPEST = 16  # repetitions inside one another
-# The look behind keeps a search through many digits from starting anew at every one of them.
-REPETITION = re.compile(r"(?<!\d)(\d+)\s*x\s*\[([^\[\]]*)\]")
-
+OF_DECODER = ("deconv", "up", "maps")  # kinds that lead from a code to an image
 Shape = tuple[int, ...]  # (C, H, W) of maps or (D,) of vectors, without the batch
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer as it was written, with what its words mean."""
-
-    text: str
-    kind: str  # conv, max, avg, batch norm, activation, gap, dense, dropout, unit
-    width: int = 0  # filters or units
-    kernel: tuple[int, int] = (1, 1)
-    stride: int = 1
-    padding: str | int = "valid"
-    activation: str = "linear"
-    rate: float = 0.0  # of dropout; share of the past in a batch norm
-    identity: bool = False  # a conv whose first outputs begin as its inputs
-
-
-def parse_layers(text: str) -> tuple[Layer, ...]:
-    """Read a network's layers.
-
-    Raises:
-        LayerError: names the layer and the word that could not be read.
-    """
-    parts = _expand(text)
-    if len(parts) > MOST_LAYERS:
-        raise LayerError(f"there are {len(parts)} layers; use at most {MOST_LAYERS}.")
-    return tuple(map(_parse_layer, parts))
 
 
 class Stack(nn.Module):
@@ -86,6 +31,7 @@ class Stack(nn.Module):
         text: the layers.
         input_shape: (C, H, W).
         width: of the embedding, D.
+        shapes: of every layer's input, and last of the output before it is flattened.
         work: multiplications for one image.
     """
 
@@ -102,17 +48,23 @@ class Stack(nn.Module):
         spatial: list[nn.Module] = []
         vector: list[nn.Module] = []
         work = 0
+        self.shapes: list[Shape] = [shape]
         for number, layer in enumerate(parse_layers(text), start=1):
             where = f"layer {number} '{layer.text}'"
+            if layer.kind in OF_DECODER:
+                raise LayerError(
+                    f"{where} belongs to a decoder, not to the layers before the head."
+                )
             if layer.kind in ("gap", "dense") and len(current) == 3:
                 vector.append(GlobalMean() if layer.kind == "gap" else nn.Flatten())
                 current = (current[0],) if layer.kind == "gap" else (math.prod(current),)
             elif layer.kind in ("conv", "whiten", "max", "avg", "gap") and len(current) == 1:
                 raise LayerError(f"{where} needs maps, but stands behind a gap or dense layer.")
-            modules, after = _build(layer, current, where)
-            work += _work(layer, current, after)
+            modules, after = build_layer(layer, current, where)
+            work += work_of(layer, current, after)
             check_size(where, values=math.prod(after), work=work)
             current = after
+            self.shapes.append(current)
             (spatial if len(current) == 3 else vector).extend(modules)
         if len(current) == 3:
             vector.append(nn.Flatten())
@@ -148,7 +100,7 @@ class Whitening(nn.Conv2d):
 def initialize(module: nn.Module, generator: torch.Generator) -> None:
     """Glorot uniform weights and zero biases, drawn from `generator` alone."""
     for part in module.modules():
-        if isinstance(part, nn.Conv2d | nn.Linear):
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.xavier_uniform_(part.weight, generator=generator)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
@@ -166,104 +118,7 @@ class _Unit(nn.Module):
         return nn.functional.normalize(vectors, dim=1)
 
 
-def _expand(text: str) -> list[str]:
-    """Split at commas and unroll `4 x [...]`."""
-    for _ in range(DEEPEST):
-        text, count = REPETITION.subn(_unroll, text)
-        if len(text) > LONGEST:
-            raise LayerError(f"'{text[:80]}…': the network is too long; use fewer repetitions.")
-        if not count:
-            break
-    if "[" in text or "]" in text:
-        raise LayerError(
-            f"'{text}': brackets belong to a repetition such as 4 x [conv64 3x3 relu], at most "
-            f"{DEEPEST} deep."
-        )
-    parts = [" ".join(part.split()) for part in text.split(",")]
-    if not all(parts):
-        raise LayerError(f"'{text}': there is an empty layer; put one comma between two layers.")
-    return parts
-
-
-def _unroll(repeated: re.Match[str]) -> str:
-    if len(repeated[1]) > 3 or not 1 <= (times := int(repeated[1])) <= 100:
-        raise LayerError(f"'{repeated[0]}': repeat 1 to 100 times.")
-    return ", ".join([repeated[2]] * times)
-
-
-def _parse_layer(text: str) -> Layer:
-    words = re.sub(r"^(conv|dense|max|avg)(?=\d)", r"\1 ", text).split()
-    kind = words.pop(0)
-    if kind == "batch" and words[:1] == ["norm"]:
-        rate = _number(text, words[1:] or ["0.99"], 0, 1)
-        return Layer(text, "batch norm", rate=rate)
-    if kind == "dropout":
-        return Layer(text, kind, rate=_number(text, words, 0, 1))
-    if kind in ("gap", "unit", *ACTIVATIONS):
-        if words:
-            raise LayerError(f"'{text}': '{words[0]}' means nothing behind {kind}.")
-        if kind in ACTIVATIONS:
-            return Layer(text, "activation", activation=kind)
-        return Layer(text, kind)
-    if kind == "whiten":
-        size = _whole(text, words, "the side of its filters, as in whiten 2")
-        if words:
-            raise LayerError(f"'{text}': '{words[0]}' means nothing behind {kind}.")
-        return Layer(text, kind, kernel=(size, size))
-    if kind not in ("conv", "dense", "max", "avg"):
-        raise LayerError(
-            f"'{text}': '{kind}' is not a layer. There are conv, dense, max, avg, whiten, "
-            f"batch norm, gap, dropout, unit and the activations {', '.join(ACTIVATIONS)}."
-        )
-    size = _whole(text, words, "a width, as in conv16" if kind == "conv" else "a size")
-    if kind in ("conv", "dense"):
-        return _options(Layer(text, kind, width=size), words)
-    return _options(Layer(text, kind, kernel=(size, size), stride=size), words)
-
-
-def _options(layer: Layer, words: list[str]) -> Layer:
-    """Apply the words behind a layer's size."""
-    values: dict[str, object] = {}
-    if layer.kind == "conv":
-        kernel = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", words.pop(0)) if words else None
-        if not kernel:
-            raise LayerError(f"'{layer.text}': give the kernel behind the width: conv16 3x3.")
-        values["kernel"] = (int(kernel[1]), int(kernel[2]))
-    while words:
-        word = words.pop(0)
-        if word == "stride" and layer.kind != "dense":
-            values["stride"] = _whole(layer.text, words, "a number behind 'stride'")
-        elif word == "pad" and layer.kind == "conv":
-            values["padding"] = _whole(layer.text, words, "a number behind 'pad'")
-        elif word == "identity" and layer.kind == "conv":
-            values["identity"] = True
-        elif word in ("same", "valid") and layer.kind != "dense":
-            values["padding"] = word
-        elif word in ACTIVATIONS and layer.kind in ("conv", "dense"):
-            values["activation"] = word
-        else:
-            raise LayerError(f"'{layer.text}': '{word}' means nothing for a {layer.kind} layer.")
-    return Layer(**{**vars(layer), **values})
-
-
-def _whole(text: str, words: list[str], what: str) -> int:
-    word = words.pop(0) if words else ""
-    if not word.isdecimal() or len(word) > 5 or not 1 <= int(word) <= 65_536:
-        raise LayerError(f"'{text}': {word!r} stands where {what} is expected (1 to 65536).")
-    return int(word)
-
-
-def _number(text: str, words: list[str], low: float, high: float) -> float:
-    try:
-        (value,) = map(float, words)
-    except ValueError:
-        value = math.nan
-    if not low <= value < high:
-        raise LayerError(f"'{text}': one number from {low} to below {high} is expected.")
-    return value
-
-
-def _build(layer: Layer, shape: Shape, where: str) -> tuple[list[nn.Module], Shape]:
+def build_layer(layer: Layer, shape: Shape, where: str) -> tuple[list[nn.Module], Shape]:
     """The torch modules of one layer for inputs of `shape`, and the shape of their output."""
     activation = [] if layer.activation == "linear" else [ACTIVATIONS[layer.activation]()]
     if layer.kind == "conv":
@@ -296,7 +151,7 @@ def _build(layer: Layer, shape: Shape, where: str) -> tuple[list[nn.Module], Sha
     return activation, shape  # gap has been placed by the caller
 
 
-def _work(layer: Layer, before: Shape, after: Shape) -> int:
+def work_of(layer: Layer, before: Shape, after: Shape) -> int:
     """Multiplications of a layer for one image; an operation without any counts like one."""
     inputs = before[0] if layer.kind in ("conv", "whiten", "dense") else 1
     return math.prod(after) * math.prod(layer.kernel) * inputs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Protocol, cast
 
 import torch
@@ -21,12 +22,34 @@ class Body(Protocol):
     def __call__(self, images: torch.Tensor) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]: ...
 
 
+class DeepHead(nn.Linear):
+    """A head whose last layer has hidden ones before it, each with ReLU."""
+
+    def __init__(self, width: int, hidden: Sequence[int], classes: int) -> None:
+        super().__init__(hidden[-1], classes)
+        layers: list[nn.Module] = []
+        for before, after in pairwise([width, *hidden]):
+            layers += [nn.Linear(before, after), nn.ReLU()]
+        self.hidden = nn.Sequential(*layers)
+
+    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
+        return super().forward(self.hidden(embedding))
+
+
+def make_head(width: int, hidden: Sequence[int], classes: int) -> nn.Linear:
+    """From an embedding to logits, by way of hidden layers if there are any."""
+    return DeepHead(width, hidden, classes) if hidden else nn.Linear(width, classes)
+
+
 class Network(nn.Module):
     """uint8 images (N, C, H, W) at the model's input size -> (maps, embedding, logits).
 
     maps: tuple of float32 (N, C', H', W'), empty for a net without spatial layers.
     embedding: float32 (N, D).
     logits: float32 (N, K), or None for a network without a head.
+
+    Attributes:
+        decoder: embeddings -> images float32 (N, C, H, W) in [0, 1]; None where there is none.
     """
 
     mean: torch.Tensor
@@ -40,6 +63,8 @@ class Network(nn.Module):
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
         views: str = "",
+        hidden: Sequence[int] = (),
+        decoder: nn.Module | None = None,
     ) -> None:
         """
         Args:
@@ -47,13 +72,16 @@ class Network(nn.Module):
             classes: K, or None for a network without a head.
             mean, std: per channel, of pixels in [0, 1]; the body gets (pixels / 255 - mean) / std.
             views: looks at every image whose logits are averaged in inference; see `predict_views`.
+            hidden: units of the head's layers before the last one, each with ReLU.
         """
         super().__init__()
         self.register_buffer("mean", torch.tensor(list(mean)).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(list(std)).view(-1, 1, 1))
         self.views = views
         self.body = body
-        self.head = None if classes is None else nn.Linear(cast(Body, body).width, classes)
+        width = cast(Body, body).width
+        self.head = None if classes is None else make_head(width, hidden, classes)
+        self.decoder = decoder
 
     def normalized(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8 (N, C, H, W) -> float32; gray becomes three channels where the mean has three."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,11 +14,11 @@ from labelwise.errors import TrainingError
 from labelwise.nn.augment import Augmentation, mixup, parse_augmentation
 from labelwise.nn.explicit import ExplicitNetwork, explicit_plan
 from labelwise.nn.network import Network
+from labelwise.nn.passes import Passes
 from labelwise.nn.train import Objective
 
 NONE = parse_augmentation("")
 LARGEST_CONFUSION = 100  # classes; above that a history keeps counts per class only
-SMALLEST_BATCH = 8  # that few images shrink a batch to
 WAITING = 32  # batches whose numbers are summed up at once
 
 
@@ -102,23 +101,16 @@ class Supervised(Objective[torch.Tensor]):
             )
         self.network, self.examples, self.validation = network, examples, validation
         self.smoothing, self.augment = smoothing, augment
-        self.batch, self.passes = pace(len(examples), batch, least_steps)
-        steps = math.ceil(share * math.ceil(self.passes * len(examples) / self.batch))
-        self.images = min(steps * self.batch, self.passes * len(examples))  # of an epoch
+        self.passes = Passes.of(len(examples), batch, least_steps, share)
+        self.batch = self.passes.batch
         plan = explicit_plan(network, self.batch)
         self.explicit = ExplicitNetwork(plan) if plan else None
         self.seen = _Seen(head_of(network).out_features, network.mean.device, smoothing)
 
     def batches(self, epoch: int, generator: torch.Generator) -> Sequence[torch.Tensor]:
         """The numbers of the examples of every step, in a new order."""
-        count = len(self.examples)
-        shuffled = [torch.randperm(count, generator=generator) for _ in range(self.passes)]
-        order = torch.cat(shuffled)[: self.images].to(self.network.mean.device)
-        steps = list(torch.split(order, self.batch))
-        if len(steps) > 1 and len(steps[-1]) == 1 < self.batch:
-            steps[-2:] = [torch.cat(steps[-2:])]  # batch norm cannot learn from one image
         self.seen.clear()
-        return steps
+        return self.passes.steps(generator, self.network.mean.device)
 
     def loss(self, index: torch.Tensor, epoch: int, generator: torch.Generator) -> torch.Tensor:
         """Mean cross-entropy of a batch."""
@@ -154,7 +146,7 @@ class Supervised(Objective[torch.Tensor]):
 
     def record(self) -> dict[str, Any]:
         """What was seen of the training images during the epoch."""
-        return {"images": self.images, **self.seen.record("train")}
+        return {"images": self.passes.images, **self.seen.record("train")}
 
     def judge(self) -> dict[str, Any]:
         """The validation part's numbers; empty without one."""
@@ -169,14 +161,6 @@ def _losses(
         logits, target, reduction="none", label_smoothing=smoothing
     )
     return losses if weights is None else losses * weights
-
-
-def pace(images: int, batch: int, least_steps: int) -> tuple[int, int]:
-    """Images per step, and passes of an epoch, with which few images still make so many steps."""
-    if not least_steps:
-        return batch, 1
-    batch = min(batch, max(SMALLEST_BATCH, images // least_steps))
-    return batch, math.ceil(max(least_steps * batch / max(images, 1), 1))
 
 
 @torch.inference_mode()

@@ -82,7 +82,7 @@ class Around(Recipe):
             raise OptionError(f"{self.name}(foreign={self.foreign}): must be from 0 to below 1.")
         if self.step is not None and not 0 <= self.step <= self.last:
             raise OptionError(f"{self.name}(step={self.step}): must be from 0 to {self.last}.")
-        if isinstance(self.base, Around):
+        if self.base.uses_unlabeled:
             raise OptionError(f"{self.name}(base={self.base.name}): give a supervised recipe.")
 
     @property

@@ -151,6 +151,8 @@ class Cost:
         epoch: for an epoch of it that leaves no image out, before validation.
         validate: for an image of the validation part, after every epoch.
         answer: for an image that a fitted model answers for.
+        everything: whether a fit learns from images without a label as well; its seconds then do
+            not depend on the number of labels.
     """
 
     once: float = 0.0
@@ -158,6 +160,7 @@ class Cost:
     epoch: float = 0.0
     validate: float = 0.0
     answer: float = 0.0
+    everything: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 
 from labelwise.data.preprocess import Preprocessing
 from labelwise.errors import OptionError
-from labelwise.nn.layers import parse_layers
+from labelwise.nn.language import parse_layers
 from labelwise.nn.network import Network
 from labelwise.nn.width import scaled
 from labelwise.recipe.base import Task, Twin, option
@@ -57,6 +57,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "augment": "crop 2",
         "views": "shift 1",
         "mirror": "color",
+    },
+    "code": {
+        "layers": "conv32 3x3 stride 2 same relu, conv64 3x3 stride 2 same relu, dense 256 relu",
+        "optimizer": "adam",
+        "lr": 1e-3,
+        "decay": "cosine",
+        "batch": 64,
+        "patience": 10,
+        "least_steps": 20,
+        "scale": "standard",
     },
     "digits": {
         "layers": "conv16 3x3 relu, max 2, dense 32 relu",
@@ -107,7 +117,7 @@ def _layers(part: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Cnn(FromScratch):
-    """A convolutional network from scratch; its layers are a line of text (see nn/layers.py).
+    """A convolutional network from scratch; its layers are a line of text (see nn/language.py).
 
     With a backbone it begins where a saved model ended: layers, image size, color and scaling are
     that model's, its batch-norm statistics continue, the head is new, and everything is trained by

@@ -23,8 +23,9 @@ from labelwise.features import input_of, load_body
 from labelwise.nn.augment import parse_augmentation
 from labelwise.nn.checkpoint import Checkpoint
 from labelwise.nn.network import Network
+from labelwise.nn.passes import pace
 from labelwise.nn.standard import StandardHead
-from labelwise.nn.supervised import Supervised, head_of, pace
+from labelwise.nn.supervised import Supervised, head_of
 from labelwise.nn.tail import blocks_of
 from labelwise.nn.train import Schedule, train
 from labelwise.recipe.base import Context, Cost, Fitted, Recipe, Task, option

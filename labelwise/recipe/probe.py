@@ -102,7 +102,7 @@ class Probe(Recipe):
                 model = self._model(task, backbone, self._input(task.images, backbone))
                 yield Fitted(model, [], {}, time.perf_counter() - started)
             return
-        found = [_labeled(task) for task in tasks]
+        found = [labeled_part(task) for task in tasks]
         rows = np.unique(np.concatenate([part.places for part in found]))
         everything = tasks[0].images.dataset.images(rows)
         preprocessing = self._input(everything, backbone)
@@ -189,7 +189,7 @@ class Probe(Recipe):
         )
 
 
-def _labeled(task: Task) -> Part:
+def labeled_part(task: Task) -> Part:
     """The labeled images, by row, validation included: the probe decides on inner folds."""
     task = without_validation(task)
     labeled = task.labeled

@@ -24,11 +24,13 @@ from labelwise.nn.checkpoint import Checkpoint
 from labelwise.nn.layers import Stack, Whitening, initialize
 from labelwise.nn.network import Network
 from labelwise.nn.optim import OptimizerName, RateName
-from labelwise.nn.supervised import Examples, Supervised, pace
+from labelwise.nn.passes import pace
+from labelwise.nn.supervised import Examples, Supervised
 from labelwise.nn.train import Schedule, train
 from labelwise.nn.views import parse_views
 from labelwise.nn.whiten import whitening_filters
 from labelwise.recipe.base import EVERY_FIT, Context, Cost, Fitted, Recipe, Task, option
+from labelwise.recipe.inputs import own_input
 from labelwise.recipe.ranges import Reals, choices
 from labelwise.recipe.rehearsal import answer_seconds, blank, reading_seconds, step_seconds
 from labelwise.recipe.sizes import LADDER, enough_passes, spread
@@ -154,13 +156,13 @@ class FromScratch(Recipe):
         labeled, preprocessing = task.labeled, self._input(task)
         weights = None if task.weights is None else task.weights[labeled]
         images = task.images.subset(labeled)
-        examples = _examples(images, task.labels[labeled], preprocessing, context, weights)
+        examples = read_examples(images, task.labels[labeled], preprocessing, context, weights)
         validation = None
         if task.validation is not None:
-            validation = _examples(*task.validation, preprocessing, context)
+            validation = read_examples(*task.validation, preprocessing, context)
         architecture = self._architecture(preprocessing, self._scaling(examples.pixels))
         generator = torch.Generator().manual_seed(context.seed)
-        network = _network(architecture, len(task.class_names), preprocessing, context.device)
+        network = make_network(architecture, len(task.class_names), preprocessing, context.device)
         self._begin(network, examples.pixels, generator)
 
         def advance(done: int, planned: int, record: Mapping[str, Any]) -> None:
@@ -260,13 +262,13 @@ class FromScratch(Recipe):
 
     def _scaling(self, pixels: torch.Tensor) -> dict[str, list[float]]:
         """Mean and deviation of every channel that the network is to take for its own."""
-        mean, std = _statistics(pixels, self.scale)
+        mean, std = channel_statistics(pixels, self.scale)
         return {"mean": mean, "std": std}
 
     def _begin(self, network: Network, pixels: torch.Tensor, generator: torch.Generator) -> None:
         """Give the network the weights that it begins with."""
         initialize(network, generator)
-        _whiten(network, pixels)
+        whiten_first(network, pixels)
 
     @property
     def _facts(self) -> dict[str, Any]:
@@ -290,17 +292,11 @@ class FromScratch(Recipe):
         """The network for pixels nothing is known of, with weights that mean nothing."""
         nothing = torch.zeros(0, *preprocessing.shape, dtype=torch.uint8)
         architecture = self._architecture(preprocessing, self._scaling(nothing))
-        return _network(architecture, len(task.class_names), preprocessing, device)
+        return make_network(architecture, len(task.class_names) or None, preprocessing, device)
 
     def _input(self, task: Task) -> Preprocessing:
-        """Images that all have one size keep it up to the limit; others become squares."""
-        everything = task.images.dataset.images(task.images.dataset.usable)
-        width, height = (int(side) for side in np.median(everything.sizes, axis=0))
-        same = bool((everything.sizes == (width, height)).all())
-        if self.image_size is not None or not same or max(width, height) > self.largest_side:
-            width = height = self.image_size or self.largest_side
-        color = self.color or ("gray" if everything.gray else "rgb")
-        return Preprocessing(height, width, color, self.resize or "crop")
+        resize = self.resize or "crop"
+        return own_input(task.images, self.largest_side, self.image_size, self.color, resize)
 
     @property
     def _schedule(self) -> Schedule:
@@ -345,7 +341,7 @@ def _work(objective: Supervised) -> float:
     return cast(Stack, objective.network.body).work * objective.batch
 
 
-def _whiten(network: Network, pixels: torch.Tensor) -> None:
+def whiten_first(network: Network, pixels: torch.Tensor) -> None:
     """Make the filters of a first whitening layer from the training images."""
     first = next(cast(Stack, network.body).spatial.children(), None)
     if isinstance(first, Whitening) and len(pixels):
@@ -354,21 +350,24 @@ def _whiten(network: Network, pixels: torch.Tensor) -> None:
             first.weight.copy_(whitening_filters(sample, first.kernel_size[0]))
 
 
-def _network(
-    architecture: Mapping[str, Any], classes: int, preprocessing: Preprocessing, device: str
+def make_network(
+    architecture: Mapping[str, Any], classes: int | None, preprocessing: Preprocessing, device: str
 ) -> Network:
+    """The network of an architecture, in the memory format that it trains fastest in."""
     network = build(architecture, classes, preprocessing.shape)
     # Channels last: the order CPU and GPU kernels for small convolutions are fastest with.
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _examples(
+def read_examples(
     images: Images,
     labels: np.ndarray,
     preprocessing: Preprocessing,
     context: Context,
     weights: np.ndarray | None = None,
 ) -> Examples:
+    """Images as pixels in memory, on the device."""
+
     def advance(done: int, total: int) -> None:
         context.advance(0.0, "decoding")
 
@@ -378,7 +377,9 @@ def _examples(
     return Examples(pixels.to(context.device), labels_there, weighed)
 
 
-def _statistics(pixels: torch.Tensor, scale: Scale | None) -> tuple[list[float], list[float]]:
+def channel_statistics(
+    pixels: torch.Tensor, scale: Scale | None
+) -> tuple[list[float], list[float]]:
     """Mean and deviation of every channel, of pixels in [0, 1]."""
     channels = pixels.shape[1]
     if scale == "unit" or not len(pixels):
