@@ -62,6 +62,9 @@ class _Layers(_Strict):
     kind: Literal["layers"]
     layers: Annotated[str, Field(max_length=10_000)]
     views: Annotated[str, Field(max_length=100), AfterValidator(_views)] = ""
+    hidden: Annotated[list[Annotated[int, Field(ge=1, le=65_536)]], Field(max_length=16)] = []
+    decoder: Annotated[str, Field(max_length=10_000)] = ""
+    prior: Literal["", "normal"] = ""
     mean: Means
     std: Deviations
 
@@ -70,6 +73,14 @@ class _Timm(_Strict):
     kind: Literal["timm"]
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)?$", max_length=200)]
     chosen: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=64)]
+    mean: Means
+    std: Deviations
+
+
+class _Centroids(_Strict):
+    kind: Literal["centroids"]
+    count: Annotated[int, Field(ge=1, le=65_536)]
+    side: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
     mean: Means
     std: Deviations
 
@@ -95,7 +106,7 @@ class Description(_Strict):
     labelwise: Annotated[str, Field(max_length=100)]
     class_names: Annotated[list[str], Field(max_length=100_000)]  # none: without a head
     preprocessing: _Preprocessing
-    architecture: Annotated[_Layers | _Timm, Field(discriminator="kind")]
+    architecture: Annotated[_Layers | _Timm | _Centroids, Field(discriminator="kind")]
     recipe: Annotated[_Record, AfterValidator(lambda values: _typed(values, OF_RECIPE))]
     calibration: None = None
     unknown_threshold: None = None

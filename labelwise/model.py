@@ -79,6 +79,54 @@ class Model:
             return embeddings(images, self.backbone, self.preprocessing).numpy()
         return self._all(images, cast("Body", self.network.body).width, lambda found: found[0])
 
+    def reconstruct(self, images: Images) -> np.ndarray:
+        """What the decoder makes of the codes of images; float32 (N, C, H, W) in [0, 1].
+
+        Raises:
+            UsageError: the model has no decoder.
+        """
+        self._require_decoder()
+        return self._decoded(self.embed(images))
+
+    def sample(self, n: int, seed: int = 0) -> np.ndarray:
+        """Images of codes drawn from a vae's standard normal; float32 (n, C, H, W) in [0, 1].
+
+        Raises:
+            UsageError: it is known of no code how likely it is.
+        """
+        import torch
+
+        self._require_decoder()
+        if self.architecture.get("prior") != "normal":
+            raise UsageError(
+                "Nothing can be drawn from this model: only the codes of a vae have a known "
+                "distribution. Train one with --recipe vae, or use reconstruct."
+            )
+        width = cast("Body", self.network.body).width
+        codes = torch.randn(n, width, generator=torch.Generator().manual_seed(seed))
+        return self._decoded(codes.numpy())
+
+    def _require_decoder(self) -> None:
+        if self.network.decoder is None:
+            raise UsageError(
+                "This model has no decoder, so it cannot make images. Those of the recipes "
+                "autoencoder, joint-autoencoder and vae have one."
+            )
+
+    def _decoded(self, codes: np.ndarray) -> np.ndarray:
+        """float32 (N, D) -> (N, C, H, W) in [0, 1]."""
+        import torch
+
+        network = self.network.eval()
+        assert network.decoder is not None
+        size = (self.preprocessing.height, self.preprocessing.width)
+        result = np.empty((len(codes), len(network.mean), *size), np.float32)
+        for start in range(0, len(codes), BATCH):
+            some = torch.from_numpy(codes[start : start + BATCH]).to(network.mean.device)
+            with torch.inference_mode():
+                result[start : start + BATCH] = network.decoder(some).float().cpu().numpy()
+        return result
+
     def _all(
         self,
         images: Images,
@@ -171,8 +219,10 @@ def build(
 
     Args:
         architecture: {"kind": "layers", "layers": text} or {"kind": "timm", "name": ...,
-            "chosen": [...]}, both with "mean" and "std": one per channel of the network; layers may
-            have "views".
+            "chosen": [...]}, both with "mean" and "std": one per channel of the network. Layers may
+            have "views", "hidden" (units of a deep head) and a "decoder" (text), and with it
+            "prior": "normal" if the codes were trained to be distributed so. The third kind is
+            {"kind": "centroids", "count": K, "side": of a patch}.
         classes: K, or None without a head.
         input_shape: (C, H, W); a network of three channels takes a gray image as three equal ones.
 
@@ -180,16 +230,25 @@ def build(
         LayerError: the layers do not fit the input, or ask for too much.
         KeyError, ValueError: the description is not one this version knows.
     """
+    from labelwise.nn.centroids import Centroids
+    from labelwise.nn.decoder import Decoder
     from labelwise.nn.layers import Stack
     from labelwise.nn.network import Network
     from labelwise.nn.taps import Taps
 
-    body: Stack | Taps
+    body: Stack | Taps | Centroids
     height, width = input_shape[1:]
+    decoder: Decoder | None = None
     if architecture["kind"] == "layers":
-        body = Stack(architecture["layers"], (len(architecture["mean"]), height, width))
+        image = (len(architecture["mean"]), height, width)
+        body = Stack(architecture["layers"], image)
+        if architecture.get("decoder"):
+            decoder = Decoder(architecture["decoder"], body.shapes[-1], image)
     elif architecture["kind"] == "timm":
         body = Taps(architecture["name"], tuple(architecture["chosen"]), (height, width))
+    elif architecture["kind"] == "centroids":
+        image = (len(architecture["mean"]), height, width)
+        body = Centroids(architecture["count"], architecture["side"], image)
     else:
         raise ValueError(f"{architecture['kind']!r} is not a kind of architecture")
     return Network(
@@ -198,6 +257,8 @@ def build(
         mean=architecture["mean"],
         std=architecture["std"],
         views=architecture.get("views", ""),
+        hidden=architecture.get("hidden", ()),
+        decoder=decoder,
     )
 
 

@@ -26,10 +26,12 @@ from labelwise import bundle
 from labelwise.data.preprocess import Preprocessing
 from labelwise.model import Model, build
 
+KINDS = ("cnn", "mlp", "probe", "vae", "kmeans")
 #: a path into a JSON document: keys and indices
 Place = tuple[str | int, ...]
 
 LAYERS = "conv4 3x3 relu, max 2, batch norm, dense 8 relu"
+DECODER = "dense 784 relu, maps 4x14x14, deconv3 3x3"
 FACTS = {
     "backbone": {"name": "x", "license": "Apache-2.0"},
     "variant": "cnn",
@@ -58,7 +60,7 @@ class Case:
 
 
 def model(kind: str) -> Model:
-    """A small network with random weights: cnn, mlp or probe."""
+    """A small network with random weights: cnn, mlp, probe, vae or kmeans."""
     torch.manual_seed(0)
     side, channels = 16, 1 if kind == "mlp" else 3
     norms = {"mean": [0.4] * channels, "std": [0.2] * channels}
@@ -68,6 +70,11 @@ def model(kind: str) -> Model:
     if kind == "probe":
         side = 32
         architecture = {"kind": "timm", "name": "test_efficientnet", "chosen": [2, 5], **norms}
+    if kind == "vae":
+        architecture |= {"layers": "conv4 3x3 relu, dense 6", "hidden": [5], "prior": "normal"}
+        architecture["decoder"] = DECODER
+    if kind == "kmeans":
+        architecture = {"kind": "centroids", "count": 5, "side": 4, **norms}
     return Model(
         network=build(architecture, 2, (channels, side, side)).eval(),
         architecture=architecture,
@@ -239,6 +246,21 @@ ARCHITECTURES = [
     "conv4 3x3 relu\n\x1b[2J",
     "",
 ]
+DECODERS = [
+    "dense 1000000000",
+    "dense 65536, dense 65536, dense 65536, " + DECODER,
+    "100 x [100 x [linear]]",
+    "100 x [9 x [up 1]], " + DECODER,
+    "maps 65536x9999x9999",
+    "maps 6x1x1, up 65536, up 65536",
+    "maps 6x1x1, up 9999x9999, conv3 9999x9999",
+    "maps 6x1x1, deconv65536 9999x9999 to 16x16",
+    "maps 6x1x1, deconv3 16x16 stride 65536 pad 65536",
+    "maps 6x1x1, deconv3 16x16 to 9999x9999",
+    "maps 6x1x1, up 16",
+    "os.system('true')",
+    "",
+]
 TIMM = ["vit_7b_patch16_dinov3", "eva02_enormous_patch14_clip_224", "convnext_xxlarge", "resnet152"]
 TIMM += ["test_vit", "convnext_tiny_in22ft1k", "resnet18.no_such_tag", "resnet18.a1_in1k", "a.b.c"]
 TIMM += [
@@ -273,6 +295,34 @@ def architectures(cnn: Path, probe: Path) -> Iterator[Case]:
             for new in ([], [0.5], [0.2] * 4, [0.0] * 3, [1e-300] * 3, [0.5, "0.5", 0.5]):
                 changed = replaced(start, ("architecture", key), new)
                 yield _changed(origin, f"{origin.name} {key} is {new}", changed)
+
+
+def codes(vae: Path, kmeans: Path) -> Iterator[Case]:
+    """Decoders, heads and centroids that ask for memory and time, or do not fit."""
+    values = document(vae)
+    for text in DECODERS:
+        changed = replaced(values, ("architecture", "decoder"), text)
+        yield _changed(vae, f"the decoder {text[:60]!r}", changed)
+    for hidden in ([65_536] * 16, [0], [2**70], [5.0], [True], [[5]], [], [5, 5], [1] * 1000):
+        changed = replaced(values, ("architecture", "hidden"), hidden)
+        yield _changed(vae, f"the hidden layers {hidden[:3]}", changed)
+    values = document(kmeans)
+    for count, side, pixels in (
+        (65_536, 4, 16),
+        (5, 2048, 16),
+        (5, 2047, 2048),
+        (5, 100, 2048),
+        (65_536, 1, 2048),
+        (0, 4, 16),
+        (5, 16, 16),
+        (6, 4, 16),
+        (5, 5, 16),
+    ):
+        changed = replaced(values, ("architecture", "count"), count)
+        changed = replaced(changed, ("architecture", "side"), side)
+        for length in ("height", "width"):
+            changed = replaced(changed, ("preprocessing", length), pixels)
+        yield _changed(kmeans, f"{count} centroids of {side} pixels at {pixels}", changed)
 
 
 def header(tensors: dict[str, Any]) -> bytes:
@@ -524,7 +574,7 @@ def backbones(folder: Path) -> Iterator[Case]:
 
 def bundles(folder: Path) -> dict[str, Path]:
     """One valid bundle of every kind."""
-    made = {kind: bundle.save(model(kind), folder / kind) for kind in ("cnn", "mlp", "probe")}
+    made = {kind: bundle.save(model(kind), folder / kind) for kind in KINDS}
     stored = Path(__file__).parent / "bundles" / "format-1"
     made["format-1"] = folder / "format-1"
     made["format-1"].mkdir()
@@ -544,6 +594,7 @@ def all_models(made: dict[str, Path]) -> Iterator[Case]:
     yield from lists(cnn)
     yield from class_names(cnn)
     yield from architectures(cnn, made["probe"])
+    yield from codes(made["vae"], made["kmeans"])
     yield from weights(cnn)
     yield from pickles(cnn)
     yield from odd_files(cnn)

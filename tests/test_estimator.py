@@ -16,8 +16,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from labelwise import ImageClassifier
 from labelwise.errors import DataError, OptionError
+from labelwise.recipe import RECIPES
 from labelwise.recipe.base import Context, Fitted, Recipe
 from labelwise.recipe.mlp import Mlp
+from tests.coders import USES_UNLABELED
 from tests.tasks import gratings, gratings_file
 
 QUICK = "mlp(hidden=16, epochs=25, lr=0.04, batch=300, least_steps=1, patience=0)"
@@ -208,3 +210,12 @@ def test_the_context_is_the_estimators_device_and_seed(task, monkeypatch):
     ImageClassifier(recorder, device="cpu", random_state=3).fit(*task)
     expected = int(np.random.RandomState(3).randint(2**31 - 1))
     assert (contexts[0].device, contexts[0].seed) == ("cpu", expected)
+
+
+@pytest.mark.parametrize("name", [n for n, kind in RECIPES.items() if kind.uses_unlabeled])
+def test_images_with_the_label_minus_one_are_learned_from_as_unlabeled_ones(name):
+    images, labels = gratings(20)
+    some = np.where(np.arange(len(labels)) % 2, labels, -1)
+    classifier = ImageClassifier(USES_UNLABELED[name]).fit(images, some)
+    assert classifier.classes_.tolist() == [0, 1, 2]
+    assert classifier.score(images, labels) > 0.6  # one in three by chance

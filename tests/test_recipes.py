@@ -14,6 +14,7 @@ from labelwise.recipe import RECIPES
 from labelwise.recipe.base import Context, Task
 from labelwise.recipe.describe import recipes
 from labelwise.recipe.variants import parse_variants
+from tests.coders import USES_UNLABELED
 from tests.tasks import grating_data, task_from
 
 QUICK = {
@@ -21,8 +22,7 @@ QUICK = {
     "cnn": "cnn(epochs=12)",
     "probe": "probe(image_size=32)",
     "finetune": "finetune(image_size=32, epochs=2, looks=2)",
-    "propagation": "propagation(base=probe(image_size=32))",
-    "self-training": "self-training(base=mlp(epochs=12), rounds=2)",
+    **USES_UNLABELED,
 }
 
 
