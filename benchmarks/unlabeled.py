@@ -1,12 +1,16 @@
 """What unlabeled images are worth: recipes by number of labels, and which images to label.
 
-    python benchmarks/unlabeled.py DATA [--labels 10,40,250] [--draws 5] [--pool N] [--speed]
+    python benchmarks/unlabeled.py DATA [--recipes ...] [--labels 10,40,250] [--draws 5] [--pool N]
+        [--pixels] [--speed]
 
 DATA has a test part. Labels are drawn from the training images, the others stay without one, all of
 them or N; the test part judges once per fit and is in no graph. Prints mean accuracy and its
 deviation over draws of the labels, drawn at random (as many of every class) and, below five per
 class, by typicality: one image of every cluster of the embeddings, the one with the nearest
 neighbors (Hacohen et al. 2022, arXiv:2202.02794), which needs no label to choose.
+
+--pixels puts beside them what a logistic regression on plain pixels makes of the same labels, its
+strength chosen as those of the recipes' heads: what a code has to beat.
 
 --speed prints seconds and peak memory of every recipe for 10,000 labeled and unlabeled images
 instead, each in a process of its own.
@@ -17,7 +21,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -25,15 +29,23 @@ from sklearn.cluster import MiniBatchKMeans
 
 from labelwise.data.dataset import UNLABELED, Dataset
 from labelwise.data.load import load
+from labelwise.features import stored_pixels
+from labelwise.model import Model, build
+from labelwise.nn.coding import encoded
 from labelwise.nn.graph import neighbors, spread_out
-from labelwise.recipe.base import Context, Recipe, Task
+from labelwise.recipe.base import Context, Fitted, Recipe, Task
+from labelwise.recipe.code_heads import logistic_head
+from labelwise.recipe.inputs import own_input
 from labelwise.recipe.probe import Probe
 from labelwise.recipe.variants import parse_variants
 from labelwise.trials import peak_memory
 
+Fit = Callable[[Task, Context], Fitted]
+
 RECIPES = "probe, propagation, self-training"
 TYPICAL_BELOW = 5  # labels per class: with more, random ones are as good
 NEAREST = 20  # neighbors that an image is typical by
+LARGEST_SIDE = 32  # of plain pixels
 SPEED_IMAGES, SPEED_LABELS = 10_000, 250
 
 
@@ -45,6 +57,7 @@ def main() -> None:
     parser.add_argument("--labels", default="10,40,250,1000,4000")
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--pool", type=int)
+    parser.add_argument("--pixels", action="store_true")
     parser.add_argument("--speed", action="store_true")
     options = parser.parse_args()
     if options.speed:
@@ -53,14 +66,15 @@ def main() -> None:
     data = load(options.data)
     train, test = _parts(data)
     train = np.sort(np.random.default_rng(0).permutation(train)[: options.pool])
-    variants = parse_variants(options.recipes)
-    print("| labels | chosen | " + " | ".join(v.name for v in variants) + " |")
-    print("|---" * (2 + len(variants)) + "|")
+    recipes = {variant.name: variant.recipe.fit for variant in parse_variants(options.recipes)}
+    fits: dict[str, Fit] = {**({"pixels": on_pixels} if options.pixels else {}), **recipes}
+    print("| labels | chosen | " + " | ".join(fits) + " |")
+    print("|---" * (2 + len(fits)) + "|")
     for count in map(int, options.labels.split(",")):
         few = count < TYPICAL_BELOW * len(data.class_names)
         for how in ("random", "typical") if few else ("random",):
             draws = [_chosen(data, train, count, how, seed) for seed in range(options.draws)]
-            cells = [_cell(data, train, test, draws, variant.recipe) for variant in variants]
+            cells = [_cell(data, train, test, draws, fit) for fit in fits.values()]
             print(f"| {count} | {how} | " + " | ".join(cells) + " |", flush=True)
 
 
@@ -82,6 +96,18 @@ def _timed(source: str, recipe: Recipe) -> tuple[float, int]:
     started = time.perf_counter()
     recipe.fit(task, Context())
     return time.perf_counter() - started, peak_memory() or 0
+
+
+def on_pixels(task: Task, context: Context) -> Fitted:
+    """A logistic regression on plain pixels, as a recipe would be fitted."""
+    preprocessing = own_input(task.images, LARGEST_SIDE, None, None, "crop")
+    plain = {"mean": [0.0] * preprocessing.shape[0], "std": [1.0] * preprocessing.shape[0]}
+    architecture = {"kind": "layers", "layers": "relu", **plain}
+    network = build(architecture, len(task.class_names), preprocessing.shape)
+    pixels = stored_pixels(task.images.subset(task.labeled), preprocessing)
+    network.head, chosen, history = logistic_head(encoded(network, pixels), task, context.seed)
+    model = Model(network.eval(), architecture, preprocessing, task.class_names, {})
+    return Fitted(model, history, chosen, 0.0)
 
 
 def _parts(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -127,12 +153,12 @@ def _cell(
     train: np.ndarray,
     test: np.ndarray,
     draws: Sequence[np.ndarray],
-    recipe: Recipe,
+    fit: Fit,
 ) -> str:
     """Mean test accuracy and its deviation over draws, in percent."""
     found = []
     for seed, labeled in enumerate(draws):
-        model = recipe.fit(_task(data, train, labeled), Context(seed=seed)).model
+        model = fit(_task(data, train, labeled), Context(seed=seed)).model
         answers = model.predict_proba(data.images(test)).argmax(1)
         found.append(100 * float((answers == data.labels[test]).mean()))
     return f"{np.mean(found):.1f} ± {np.std(found):.1f}"

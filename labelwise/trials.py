@@ -21,6 +21,7 @@ from labelwise.estimate import AGAIN
 from labelwise.files import intact, read_json, write_json, write_parquet
 from labelwise.measure.metrics import metric_names, metric_values
 from labelwise.model import Model
+from labelwise.pictures import keep_pictures
 from labelwise.plan import task_of
 from labelwise.progress import Progress
 from labelwise.recipe.base import Context, Fitted, PseudoLabels, Recipe
@@ -247,6 +248,9 @@ def _finish(variant: Variant, split: Split, fitted: Fitted, dataset: Dataset, ru
         bundle.save(fitted.model, trial.folder / "model")
     else:
         judge(fitted.model, trial, dataset, split.held_out, absent)
+    shown = split.unlabeled if not dataset.class_names else split.held_out
+    if len(shown):
+        keep_pictures(fitted.model, dataset.images(shown), trial.folder)
     write_parquet(trial.folder / "history.parquet", pd.DataFrame(fitted.history))
     if fitted.pseudo:
         write_parquet(trial.folder / "pseudo.parquet", _pseudo_labels(fitted.pseudo, dataset))

@@ -30,7 +30,7 @@ LAYERS = [
     ["progress", "settings", "machine", "checks"],
     ["estimate"],
     ["candidate"],
-    ["plan", "folders"],
+    ["plan", "folders", "pictures"],
     ["record", "twins"],
     ["trials"],
     ["leaderboard", "epochs"],

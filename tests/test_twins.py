@@ -130,7 +130,7 @@ def test_the_two_were_planned_for_the_same_epochs(run):
 def test_the_report_shows_the_two_side_by_side(run):
     page = run.report.read_text()
     section = page[page.index('<section id="twins">') :].partition("</section>")[0]
-    assert "What the trained start was worth" in section
+    assert "What the trained start brought" in section
     assert section.index(">moved<") < section.index(">moved-untrained<")
     assert 'href="#twins"' in page
 

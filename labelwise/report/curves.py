@@ -39,6 +39,7 @@ def _charts_of(histories: Sequence[pd.DataFrame]) -> tuple[list[Markup], str]:
     """Loss and accuracy of the fold fits of one variant."""
     if not histories:
         return [], ""
+    histories = [_of_classifiers(table) for table in histories]
     searched = "strength" in histories[0] and "train_loss" not in histories[0]
     x = "strength" if searched else "epoch"
     label = "regularization strength" if searched else "epoch"
@@ -52,6 +53,10 @@ def _charts_of(histories: Sequence[pd.DataFrame]) -> tuple[list[Markup], str]:
         if not lines:
             continue
         accuracy = what == "accuracy"
+        limits = (0.0, 1.0) if accuracy else (0.0, math.inf)
+        values = [y for line in lines for part in (line.points, *line.thin) for _, y in part]
+        if min(values) < 0:  # of a density, as in the bound of a vae
+            limits = (-math.inf, math.inf)
         charts.append(
             chart(
                 "accuracy, %" if accuracy else "loss",
@@ -59,7 +64,7 @@ def _charts_of(histories: Sequence[pd.DataFrame]) -> tuple[list[Markup], str]:
                 x_label=label,
                 x_log=searched,
                 percent=accuracy,
-                limits=(0.0, 1.0) if accuracy else (0.0, math.inf),
+                limits=limits,
             )
         )
     note = (
@@ -68,6 +73,11 @@ def _charts_of(histories: Sequence[pd.DataFrame]) -> tuple[list[Markup], str]:
         else ""
     )
     return charts, note
+
+
+def _of_classifiers(history: pd.DataFrame) -> pd.DataFrame:
+    """Without the epochs that learned codes, before others did a classifier: another loss."""
+    return history[history["phase"] != "code"] if "phase" in history else history
 
 
 def _parts(

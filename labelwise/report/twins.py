@@ -19,7 +19,7 @@ def section(run: RunFolder) -> dict[str, Any] | None:
         return None
     gains = list(dict.fromkeys(str(pair["gain"]) for pair in pairs))
     return {
-        "title": f"What {gains[0]} was worth" if len(gains) == 1 else "What it was worth",
+        "title": f"What {gains[0]} brought" if len(gains) == 1 else "What it brought",
         "several": len(gains) > 1,
         "metric": METRICS[run.metric].label,
         "rows": [_line(run, pair) for pair in pairs],
