@@ -1,7 +1,7 @@
 """What unlabeled images are worth: recipes by number of labels, and which images to label.
 
     python benchmarks/unlabeled.py DATA [--recipes ...] [--labels 10,40,250] [--draws 5] [--pool N]
-        [--pixels] [--speed]
+        [--held-out N] [--pixels] [--speed]
 
 DATA has a test part. Labels are drawn from the training images, the others stay without one, all of
 them or N; the test part judges once per fit and is in no graph. Prints mean accuracy and its
@@ -11,6 +11,9 @@ neighbors (Hacohen et al. 2022, arXiv:2202.02794), which needs no label to choos
 
 --pixels puts beside them what a logistic regression on plain pixels makes of the same labels, its
 strength chosen as those of the recipes' heads: what a code has to beat.
+
+With --held-out N the test part stays closed: N training images judge instead, whose duplicates
+nothing learns from either. Settings are chosen on these.
 
 --speed prints seconds and peak memory of every recipe for 10,000 labeled and unlabeled images
 instead, each in a process of its own.
@@ -58,13 +61,14 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--pool", type=int)
     parser.add_argument("--pixels", action="store_true")
+    parser.add_argument("--held-out", type=int)
     parser.add_argument("--speed", action="store_true")
     options = parser.parse_args()
     if options.speed:
         speed(options.data, options.recipes)
         return
     data = load(options.data)
-    train, test = _parts(data)
+    train, test = _parts(data, options.held_out)
     train = np.sort(np.random.default_rng(0).permutation(train)[: options.pool])
     recipes = {variant.name: variant.recipe.fit for variant in parse_variants(options.recipes)}
     fits: dict[str, Fit] = {**({"pixels": on_pixels} if options.pixels else {}), **recipes}
@@ -110,12 +114,20 @@ def on_pixels(task: Task, context: Context) -> Fitted:
     return Fitted(model, history, chosen, 0.0)
 
 
-def _parts(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the training and the test images; no training image is a duplicate of a test one."""
+def _parts(data: Dataset, held_out: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the training images and of those that judge, no one a duplicate of another's.
+
+    Args:
+        held_out: so many training images judge, and not the test part.
+    """
     part, usable = data.table["split"].fillna("").to_numpy(), data.usable
     test = usable[part[usable] == "test"]
     train = usable[(part[usable] != "test") & (data.labels[usable] >= 0)]
-    return train[~np.isin(data.groups[train], data.groups[test])], test
+    train = train[~np.isin(data.groups[train], data.groups[test])]
+    if held_out:
+        test = np.random.default_rng(1).permutation(train)[:held_out]
+        train = train[~np.isin(data.groups[train], data.groups[test])]
+    return train, test
 
 
 def _task(data: Dataset, train: np.ndarray, labeled: np.ndarray) -> Task:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -17,6 +17,7 @@ from labelwise.data.decode import SCALED_FROM, SCALING_VERSION
 from labelwise.data.preprocess import BATCH, Color, Preprocessing, Resize, in_batches, prepared
 from labelwise.data.scan import threads
 from labelwise.errors import OptionError
+from labelwise.nn.fixed import CENTER, FixedView
 from labelwise.store import Store
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def embeddings(
     backbone: Backbone,
     preprocessing: Preprocessing,
     *,
+    view: FixedView = CENTER,
     advance: Advance | None = None,
 ) -> torch.Tensor:
     """Pooled stages of a frozen backbone, from the store where they are known already.
@@ -74,18 +76,25 @@ def embeddings(
     Several images are decoded and computed at once, one per core at most; memory grows only with
     what is returned.
 
+    Args:
+        view: how every prepared image is changed before.
+
     Returns:
         float32 (N, D): the mean of every stage's maps over height and width, all stages after one
         another, the final embedding last; `Taps.widths` gives their widths.
     """
     import torch
 
-    store = embedding_store(backbone, preprocessing)
+    store = embedding_store(backbone, preprocessing, view)
     total = len(store.missing(images.contents))
 
     def compute(positions: np.ndarray) -> Iterator[np.ndarray]:
         engine = engine_for(backbone, preprocessing, len(images.dataset.usable))
-        for rows in in_batches(images.subset(positions), preprocessing, engine):
+
+        def embed(pixels: torch.Tensor) -> np.ndarray:
+            return engine(view(pixels))
+
+        for rows in in_batches(images.subset(positions), preprocessing, embed):
             yield rows
             if advance is not None:
                 advance(len(rows), total)
@@ -141,7 +150,9 @@ def _require_size(backbone: Backbone, height: int, width: int) -> None:
         body.widths_at((height, width))
 
 
-def embedding_store(backbone: Backbone, preprocessing: Preprocessing) -> Store:
+def embedding_store(
+    backbone: Backbone, preprocessing: Preprocessing, view: FixedView = CENTER
+) -> Store:
     """Where a backbone's embeddings are kept; the key names all that decides their values."""
     import timm
     import torch
@@ -155,7 +166,7 @@ def embedding_store(backbone: Backbone, preprocessing: Preprocessing) -> Store:
         "engine": f"torch {torch.__version__} or onnxruntime {version('onnxruntime')}",
         "resize": f"torchvision {torchvision.__version__}",
         "timm": timm.__version__,
-        "view": "center",
+        "view": view.name,
     }
     return Store.open(key, [load_body(backbone).width], "float32")
 
@@ -165,19 +176,32 @@ def engine_for(backbone: Backbone, preprocessing: Preprocessing, images: int) ->
     return _engine(backbone, preprocessing.shape, images)
 
 
-def embedding_seconds(backbone: Backbone, preprocessing: Preprocessing, images: Images) -> float:
-    """How long the embeddings take that are not in the store, timed on empty images."""
+def embedding_seconds(
+    backbone: Backbone,
+    preprocessing: Preprocessing,
+    images: Images,
+    views: Sequence[FixedView] = (CENTER,),
+) -> float:
+    """How long the embeddings of views take that are not in the store.
+
+    Timed on empty images and the last view.
+    """
     import torch
 
-    missing = len(embedding_store(backbone, preprocessing).missing(images.contents))
+    stores = [embedding_store(backbone, preprocessing, view) for view in views]
+    missing = sum(len(store.missing(images.contents)) for store in stores)
     if not missing:
         return 0.0
     engine = engine_for(backbone, preprocessing, len(images.dataset.usable))
     blank = torch.zeros(BATCH, *preprocessing.shape, dtype=torch.uint8)
-    engine(blank)
+
+    def embed(pixels: torch.Tensor) -> np.ndarray:
+        return engine(views[-1](pixels))
+
+    embed(blank)
     started = time.perf_counter()
     with ThreadPoolExecutor(threads()) as pool:
-        list(pool.map(engine, [blank] * threads()))
+        list(pool.map(embed, [blank] * threads()))
     return (time.perf_counter() - started) / (BATCH * threads()) * missing
 
 

@@ -102,7 +102,8 @@ def make_plan(
         LabelwiseError: a variant that was asked for cannot run on this data or machine.
     """
     task = task_of(dataset, largest(protocol.splits))
-    candidates, left_out = _measured(variants, task, context, asked_for)
+    pool = any(len(split.unlabeled) for split in protocol.splits)
+    candidates, left_out = _measured(variants, task, context, asked_for, pool)
     per_image = judging_seconds(len(dataset.class_names)) if candidates else 0.0
     while True:
         load = workload(dataset, protocol, variants=len(candidates), finals=finals)
@@ -143,18 +144,12 @@ def make_plan(
 
 
 def _measured(
-    variants: Sequence[Variant], task: Task, context: Context, asked_for: bool
+    variants: Sequence[Variant], task: Task, context: Context, asked_for: bool, pool: bool
 ) -> tuple[dict[str, Candidate], list[LeftOut]]:
     """The candidates of the variants that can run, and the others."""
     candidates, left_out = {}, []
     for variant in variants:
-        problem = None if asked_for else variant.recipe.unsuited(task.images)
-        if (
-            not asked_for
-            and variant.recipe.uses_unlabeled
-            and len(task.labeled) == len(task.images)
-        ):
-            problem = "there is no image without a label to learn from"
+        problem = None if asked_for else _unsuited(variant.recipe, task, pool)
         if problem is None:
             try:
                 candidates[variant.name] = Candidate(variant.recipe, task, context)
@@ -165,6 +160,13 @@ def _measured(
                 problem = str(error)
         left_out.append(LeftOut(variant.name, problem))
     return candidates, left_out
+
+
+def _unsuited(recipe: Recipe, task: Task, pool: bool) -> str | None:
+    """Why a recipe is not worth running; `pool`: some fit has images without a label."""
+    if recipe.uses_unlabeled and not pool:
+        return "there is no image without a label to learn from"
+    return recipe.unsuited(task.images)
 
 
 def _shares(room: float, bounds: Sequence[tuple[float, float]]) -> list[float]:

@@ -18,4 +18,5 @@ USES_UNLABELED = {
     **EVERY,
     "propagation": "propagation(base=probe(image_size=32))",
     "self-training": "self-training(base=mlp(epochs=12), rounds=2)",
+    "fixmatch": "fixmatch(image_size=32, epochs=2, looks=1)",
 }

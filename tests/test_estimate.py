@@ -27,6 +27,21 @@ def test_a_fit_that_only_the_winner_gets_counts_in_part():
     assert Fit(0.5, 1.0, 0, 0).seconds(Cost(epoch=4.0), 2.0, 2) == 4.0
 
 
+def test_what_learns_from_a_pool_takes_as_long_with_few_labels():
+    protocol = make_protocol(DATA, labels=[LabelCount(10), LabelCount(40)], folds=1)
+    load = workload(DATA, protocol, variants=1, finals=True)
+    labels, pool = Cost(epoch=8.0), Cost(epoch=8.0, everything=True)
+    seconds = [[fit.seconds(cost, 1, 1) for fit in load.fits] for cost in (labels, pool)]
+    assert min(seconds[0]) < max(seconds[0]) / 2
+    assert min(seconds[1]) > max(seconds[1]) / 2
+
+
+def test_what_learns_from_a_pool_reads_all_of_it():
+    load = Workload((), read=0.25, judged=0)
+    assert load.seconds(Cost(once=8.0), 1, 1) == 2
+    assert load.seconds(Cost(once=8.0, everything=True), 1, 1) == 8
+
+
 def test_every_labeled_image_is_judged_once_without_a_test_part():
     assert workload(DATA, make_protocol(DATA), variants=1, finals=False).judged == 100
 

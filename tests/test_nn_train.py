@@ -457,6 +457,15 @@ def test_what_is_judged_and_kept_is_the_average_of_the_weights(monkeypatch):
     assert not torch.equal(network.head.weight, moved[1])  # where the steps themselves ended
 
 
+def test_a_young_average_is_mostly_the_newest_weights():
+    begun, plain, averaged = network_of(), network_of(), network_of()
+    fit(plain, examples_of(8), epochs=1)
+    fit(averaged, examples_of(8), epochs=1, average=0.99)
+    expected = begun.head.weight.lerp(plain.head.weight, 0.9)  # after the only step
+    assert torch.allclose(averaged.head.weight, expected, atol=1e-6)
+    assert not torch.allclose(begun.head.weight, plain.head.weight, atol=1e-4)
+
+
 def test_smoothed_labels_and_mixed_images_act():
     from labelwise.nn.augment import parse_augmentation
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from labelwise.data.split import FINAL, make_protocol
+from labelwise.data.split import FINAL, LabelCount, make_protocol
 from labelwise.errors import LabelwiseError, TrainingError
 from labelwise.plan import LeftOut, Plan, make_plan, task_of
 from labelwise.recipe.base import Context, Cost, Recipe, option
@@ -75,6 +75,12 @@ class Grown(Stub):
     def cost(self, task, context):
         self.measured.append(self.width)
         return Cost(epoch=self.each * self.width**2)
+
+
+class Pooling(Stub):
+    """A recipe that learns from images without a label."""
+
+    uses_unlabeled: ClassVar[bool] = True
 
 
 DATA = dataset_of([0, 1] * 20)
@@ -258,6 +264,13 @@ def test_an_unsuited_variant_is_left_out_with_its_reason():
     assert plan.left_out == (LeftOut("odd", "images are odd"),)
 
 
+@pytest.mark.parametrize(("labels", "left_out"), [(None, ["pool"]), ([LabelCount(10)], [])])
+def test_a_recipe_for_unlabeled_images_is_left_out_where_there_are_none(labels, left_out):
+    protocol = PROTOCOL if labels is None else make_protocol(DATA, labels=labels)
+    plan = plan_of(60, protocol=protocol, a=Stub(), pool=Pooling())
+    assert [item.variant for item in plan.left_out] == left_out
+
+
 def test_an_unsuited_variant_that_was_asked_for_runs():
     assert plan_of(60, odd=Stub(why="images are odd"), asked_for=True).left_out == ()
 
@@ -293,8 +306,6 @@ def test_a_task_has_labeled_images_then_unlabeled_ones():
 
 
 def test_the_labels_that_a_budget_leaves_out_are_hidden_in_a_task():
-    from labelwise.data.split import LabelCount
-
     split = make_protocol(DATA, labels=[LabelCount(4)]).splits[0]
     task = task_of(DATA, split)
     assert np.flatnonzero(task.labels >= 0).tolist() == [0, 1, 2, 3]

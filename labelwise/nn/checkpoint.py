@@ -17,7 +17,9 @@ from labelwise.nn.optim import Average
 
 EVERY = 20.0  # seconds between two checkpoints: what a kill costs at most, but for an epoch
 _NETWORK, _BEST, _OPTIMIZER, _AVERAGE = "network.", "best.", "optimizer.", "average."
+_OBJECTIVE = "objective."
 _BATCHES, _LAYERS = "generator of batches", "generator of layers"
+_NOTHING: Mapping[str, torch.Tensor] = {}
 
 
 @dataclass
@@ -40,11 +42,13 @@ class Checkpoint:
         optimizer: torch.optim.Optimizer,
         generator: torch.Generator,
         average: Average | None = None,
+        state: Mapping[str, torch.Tensor] = _NOTHING,
     ) -> None:
         """Write where the training stands, unless that was done a moment ago.
 
         Args:
             progress: JSON-safe values, and `best_weights`: tensors by name, or None.
+            state: of the objective; see `Objective.state`.
         """
         if time.monotonic() - self._last < self.every:
             return
@@ -71,6 +75,7 @@ class Checkpoint:
                 for kind, values_of in (average.state_dict() if average else {}).items()
                 for number, value in enumerate(values_of)
             },
+            **{_OBJECTIVE + name: value for name, value in state.items()},
             _BATCHES: generator.get_state(),
             _LAYERS: torch.get_rng_state(),
         }
@@ -87,6 +92,7 @@ class Checkpoint:
         optimizer: torch.optim.Optimizer,
         generator: torch.Generator,
         average: Average | None = None,
+        state: Mapping[str, torch.Tensor] = _NOTHING,
     ) -> dict[str, Any] | None:
         """Put everything where it stood; what `keep` got as progress.
 
@@ -102,9 +108,8 @@ class Checkpoint:
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, KeyError, TypeError, ValueError):
             return None  # training anew is always right
-        own = _part(tensors, _NETWORK)
-        expected = network.state_dict()
-        if {n: v.shape for n, v in own.items()} != {n: v.shape for n, v in expected.items()}:
+        own, others = _part(tensors, _NETWORK), _part(tensors, _OBJECTIVE)
+        if _shapes(own) != _shapes(network.state_dict()) or _shapes(others) != _shapes(state):
             return None
         network.load_state_dict(own)
         described = optimizer.state_dict()
@@ -123,9 +128,15 @@ class Checkpoint:
                     for kind, values_of in average.state_dict().items()
                 }
             )
+        for name, value in others.items():
+            state[name].copy_(value)
         generator.set_state(tensors[_BATCHES])
         torch.set_rng_state(tensors[_LAYERS])
         return {**values, "best_weights": _part(tensors, _BEST) or None}
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in tensors.items()}
 
 
 def _part(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -105,7 +105,7 @@ class Supervised(Objective[torch.Tensor]):
         self.batch = self.passes.batch
         plan = explicit_plan(network, self.batch)
         self.explicit = ExplicitNetwork(plan) if plan else None
-        self.seen = _Seen(head_of(network).out_features, network.mean.device, smoothing)
+        self.seen = Seen(head_of(network).out_features, network.mean.device, smoothing)
 
     def batches(self, epoch: int, generator: torch.Generator) -> Sequence[torch.Tensor]:
         """The numbers of the examples of every step, in a new order."""
@@ -170,7 +170,7 @@ def evaluate(network: Network, examples: Labeled, *, batch: int = 512) -> dict[s
     Without views, which would cost several times as much after every epoch.
     """
     network.eval()
-    seen = _Seen(head_of(network).out_features, network.mean.device)
+    seen = Seen(head_of(network).out_features, network.mean.device)
     for start in range(0, len(examples), batch):
         labels = examples.labels[start : start + batch]
         logits = network.logits(examples.plain(slice(start, start + batch)))
@@ -197,7 +197,7 @@ def confusion_columns(prefix: str, confusion: np.ndarray) -> dict[str, Any]:
     }
 
 
-class _Seen:
+class Seen:
     """Sums over the batches of an epoch, on the device, so that no step waits for a number.
 
     Batches wait until there are some of them: one sum over many costs hardly more than over one.

@@ -23,7 +23,18 @@ B = TypeVar("B")
 
 
 class Objective(ABC, Generic[B]):
-    """What is learned: the batches of an epoch, the loss of each, and numbers about both."""
+    """What is learned: the batches of an epoch, the loss of each, and numbers about both.
+
+    Attributes:
+        batch: images that a step learns from, at most.
+    """
+
+    batch: int
+
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        """The tensors themselves, changed in place, that it takes from one epoch to the next."""
+        return {}
 
     @abstractmethod
     def batches(self, epoch: int, generator: torch.Generator) -> Sequence[B]:
@@ -61,8 +72,8 @@ class Schedule:
         patience: stop after so many epochs without a better validation loss and go back to the
             best epoch; None trains all epochs and keeps the last.
         momentum, weight_decay: of the optimizer.
-        average: decay of an exponential moving average of the weights per step, which is what is
-            judged and kept; 0 for none.
+        average: decay of an exponential moving average of the weights per step, less in the first
+            steps; it is what is judged and kept. 0 for none.
         warmup: share of all steps in which the rate rises first; None: as `rate` has it.
     """
 
@@ -118,7 +129,8 @@ def train(
         schedule.optimizer, network, schedule.lr, schedule.momentum, schedule.weight_decay
     )
     average = Average(network) if schedule.average else None
-    found = checkpoint and checkpoint.restore(network, optimizer, generator, average)
+    kept = (network, optimizer, generator, average, objective.state)
+    found = checkpoint and checkpoint.restore(*kept)
     progress = _Progress(**found) if found else _Progress([], schedule.epochs)
 
     with _threads(1 if work < SMALL_STEP else None):
@@ -136,7 +148,7 @@ def train(
             if advance is not None:
                 advance(epoch + 1, schedule.epochs, record)
             if checkpoint is not None and epoch + 1 < schedule.epochs:
-                checkpoint.keep(vars(progress), network, optimizer, generator, average)
+                checkpoint.keep(vars(progress), *kept)
     if average is not None:
         average.pull()
     if progress.best_weights is not None:
@@ -168,7 +180,9 @@ def _epoch(
         objective.gradients(batch, epoch, generator)
         optimizer.step()
         if average is not None:
-            average.update(schedule.average)
+            taken = epoch * len(steps) + step
+            # A young average would else consist mostly of the weights that it began with.
+            average.update(min(schedule.average, (1 + taken) / (10 + taken)))
     record = {"epoch": epoch + 1, "lr": now, **objective.record()}
     finite = all(bool(value.isfinite().all()) for value in weights)
     if not finite or not np.isfinite(record["train_loss"]):

@@ -4,6 +4,7 @@ from labelwise.recipe.autoencoder import Autoencoder
 from labelwise.recipe.base import Recipe
 from labelwise.recipe.cnn import Cnn
 from labelwise.recipe.finetune import Finetune
+from labelwise.recipe.fixmatch import FixMatch
 from labelwise.recipe.joint_autoencoder import JointAutoencoder
 from labelwise.recipe.kmeans_features import KmeansFeatures
 from labelwise.recipe.mlp import Mlp
@@ -21,6 +22,7 @@ RECIPES: dict[str, type[Recipe]] = {
         Finetune,
         Propagation,
         SelfTraining,
+        FixMatch,
         KmeansFeatures,
         Autoencoder,
         JointAutoencoder,

@@ -74,7 +74,7 @@ class Autoencoder(TwoSteps):
 
     def settled(self, chosen: Sequence[Mapping[str, Any]]) -> Self:
         """The final fit runs the median best epochs of both steps."""
-        settled = super().settled(chosen)
+        settled = self.at_best_epoch(chosen)
         epochs = [values["best_head_epoch"] for values in chosen if "best_head_epoch" in values]
         return replace(settled, head_epochs=max(1, round(median(epochs)))) if epochs else settled
 

@@ -146,7 +146,8 @@ class Cost:
     """Measured seconds.
 
     Attributes:
-        once: for all fits together, if they read every labeled image of the data.
+        once: for all fits together, if they read every labeled image of the data; every image if
+            `pooled`.
         fit: for one fit of the task that was measured.
         epoch: for an epoch of it that leaves no image out, before validation.
         validate: for an image of the validation part, after every epoch.

@@ -94,7 +94,7 @@ class JointAutoencoder(WithDecoder):
 
     def settled(self, chosen: Sequence[Mapping[str, Any]]) -> Self:
         """The final fit takes the median weight of the folds, and the median best epoch of them."""
-        settled = super().settled(chosen)
+        settled = self.at_best_epoch(chosen)
         weights = [float(values["weight"]) for values in chosen]
         return replace(settled, weight=median_low(weights)) if weights else settled
 

@@ -116,7 +116,7 @@ class Probe(Recipe):
 
         vectors = embeddings(everything, backbone, preprocessing, advance=advance)
         parts = [replace(part, places=np.searchsorted(rows, part.places)) for part in found]
-        widths = _widths(backbone)
+        widths = widths_of(backbone)
         # The last layer suits images of the size it was trained with, and smaller ones less; see
         # docs/results.md.
         few: Stages = "last" if preprocessing.width >= backbone.preprocessing.width else "all"
@@ -201,7 +201,7 @@ def labeled_part(task: Task) -> Part:
     return Part(rows, labels, task.images.dataset.groups[rows], weights, pseudo)
 
 
-def _widths(backbone: Backbone) -> tuple[int, ...]:
+def widths_of(backbone: Backbone) -> tuple[int, ...]:
     """Of the stages that its embedding consists of."""
     body = load_body(backbone)
     return body.widths if isinstance(body, Taps) else (body.width,)

@@ -26,7 +26,7 @@ from labelwise.nn.network import Network
 from labelwise.nn.optim import OptimizerName, RateName
 from labelwise.nn.passes import pace
 from labelwise.nn.supervised import Examples, Supervised
-from labelwise.nn.train import Schedule, train
+from labelwise.nn.train import Objective, Schedule, train
 from labelwise.nn.views import parse_views
 from labelwise.nn.whiten import whitening_filters
 from labelwise.recipe.base import EVERY_FIT, Context, Cost, Fitted, Recipe, Task, option
@@ -153,10 +153,10 @@ class FromScratch(Recipe):
 
     def fit(self, task: Task, context: Context) -> Fitted:
         started = time.perf_counter()
-        labeled, preprocessing = task.labeled, self._input(task)
-        weights = None if task.weights is None else task.weights[labeled]
-        images = task.images.subset(labeled)
-        examples = read_examples(images, task.labels[labeled], preprocessing, context, weights)
+        places, preprocessing = self._places(task), self._input(task)
+        weights = None if task.weights is None else task.weights[places]
+        images = task.images.subset(places)
+        examples = read_examples(images, task.labels[places], preprocessing, context, weights)
         validation = None
         if task.validation is not None:
             validation = read_examples(*task.validation, preprocessing, context)
@@ -180,7 +180,7 @@ class FromScratch(Recipe):
                 generator=generator,
                 advance=advance,
                 checkpoint=Checkpoint(task.checkpoint) if task.checkpoint else None,
-                work=_work(objective),
+                work=_work(network, objective),
             )
         model = Model(
             network=network.to("cpu").eval(),
@@ -194,11 +194,12 @@ class FromScratch(Recipe):
 
     def cost(self, task: Task, context: Context) -> Cost:
         """Rehearses on empty images; refuses layers that do not fit the input."""
-        preprocessing, count = self._input(task), len(task.labeled)
+        preprocessing, count = self._input(task), len(self._places(task))
         network = self._unscaled(task, preprocessing, context.device)
-        batch, repeated = pace(count, self.batch or 1, self.least_steps or 0)
+        batch, repeated = pace(count, self._step, self.least_steps or 0)
         batch = min(batch, max(2, count))
-        rehearsed = replace(self, batch=batch, epochs=1, patience=0, least_steps=0, share=1.0)
+        own = max(1, (self.batch or 1) * batch // self._step)
+        rehearsed = replace(self, batch=own, epochs=1, patience=0, least_steps=0, share=1.0)
 
         def learn(steps: int) -> float:
             examples = blank(steps * batch, preprocessing.shape, context.device)
@@ -208,19 +209,21 @@ class FromScratch(Recipe):
                 objective,
                 replace(rehearsed._schedule, lr=0.0),
                 generator=torch.Generator(),
-                work=_work(objective),
+                work=_work(network, objective),
             )
             return float(history[0]["seconds"])
 
         everything = task.images.dataset
-        labeled = everything.usable[everything.labels[everything.usable] >= 0]
+        labeled = everything.labels[everything.usable] >= 0
+        read = everything.usable[labeled | self.uses_unlabeled]
         validate, answer = answer_seconds(network, preprocessing.shape, context.device)
         return Cost(
-            once=reading_seconds(task.images, everything.images(labeled), preprocessing),
+            once=reading_seconds(task.images, everything.images(read), preprocessing),
             fit=EVERY_FIT,
             epoch=step_seconds(learn) * count * repeated / batch,
             validate=validate,
             answer=answer,
+            everything=self.uses_unlabeled,
         )
 
     def sizes(self, task: Task) -> Sequence[Self]:
@@ -236,7 +239,7 @@ class FromScratch(Recipe):
         return able or steps[-1:]
 
     def enough_passes(self, task: Task) -> float:
-        return enough_passes(len(task.labeled), self.width or 1.0)
+        return enough_passes(len(self._places(task)), self.width or 1.0)
 
     def planned(self, passes: float) -> Self:
         """Epochs of one length that come to so many passes; a share that was given is the most."""
@@ -255,8 +258,12 @@ class FromScratch(Recipe):
     def decides_on_validation(self) -> bool:
         return bool(self.patience)
 
-    def settled(self, chosen: Sequence[Mapping[str, Any]]) -> Self:
+    def settled(self, chosen: Sequence[Mapping[str, Any]]) -> Recipe:
         """The final fit has no validation part: it runs the median best epoch of the folds."""
+        return self.at_best_epoch(chosen)
+
+    def at_best_epoch(self, chosen: Sequence[Mapping[str, Any]]) -> Self:
+        """The recipe with the median best epoch of some fits for its last."""
         epochs = [int(values["best_epoch"]) for values in chosen]
         return replace(self, epochs=max(1, round(median(epochs)))) if epochs else self
 
@@ -280,6 +287,15 @@ class FromScratch(Recipe):
     ) -> dict[str, Any]:
         views = self._looks(preprocessing.color)[1]
         return {"kind": "layers", "layers": self.body, "views": views, **scaling}
+
+    def _places(self, task: Task) -> np.ndarray:
+        """Positions of the images that an epoch goes through; int64."""
+        return task.labeled
+
+    @property
+    def _step(self) -> int:
+        """How many of them a step goes through, at most."""
+        return self.batch or 1
 
     def _fits(self, task: Task) -> bool:
         """Whether the layers can be applied to images of this size."""
@@ -323,7 +339,7 @@ class FromScratch(Recipe):
 
     def _objective(
         self, network: Network, examples: Examples, validation: Examples | None, color: Color
-    ) -> Supervised:
+    ) -> Objective[Any]:
         return Supervised(
             network,
             examples,
@@ -336,9 +352,9 @@ class FromScratch(Recipe):
         )
 
 
-def _work(objective: Supervised) -> float:
+def _work(network: Network, objective: Objective[Any]) -> float:
     """Multiplications of a forward step."""
-    return cast(Stack, objective.network.body).work * objective.batch
+    return cast(Stack, network.body).work * objective.batch
 
 
 def whiten_first(network: Network, pixels: torch.Tensor) -> None:

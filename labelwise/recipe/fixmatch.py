@@ -1,0 +1,253 @@
+"""Recipe `fixmatch`: unlabeled images keep their class when they are changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from labelwise.data.preprocess import Color
+from labelwise.errors import OptionError
+from labelwise.nn.augment import parse_augmentation
+from labelwise.nn.consistency import Align, Consistency, steps_of
+from labelwise.nn.language import parse_layers
+from labelwise.nn.looks import PixelLooks
+from labelwise.nn.network import Network
+from labelwise.nn.supervised import Examples, evaluate, head_of
+from labelwise.nn.width import scaled
+from labelwise.recipe.base import Context, Cost, Fitted, Recipe, Task, Twin, option
+from labelwise.recipe.cnn import PRESETS as NETS
+from labelwise.recipe.frozen import FrozenFit
+from labelwise.recipe.inner import verdict
+from labelwise.recipe.probe import Probe
+from labelwise.recipe.scratch import FromScratch
+
+FROZEN, MODERN = "frozen", "fast"  # presets where nothing, or only layers, are given
+BACKBONE = "efficientnet-lite0"
+LONGER = 4.0  # from scratch, than with labels: the first pseudo-labels are often wrong
+PASSES, MOST_PASSES = 8.0, 20  # over the pool, that a frozen network's head should and may get
+STRONGLY = "randaugment 2 5"  # and a square of a third of the side
+
+# What learning from a pool takes, whatever the network.
+_POOL: Mapping[str, Any] = {
+    "batch": 32,
+    "epochs": None,
+    "least_steps": 20,
+    "patience": 0,
+    "smoothing": 0.0,
+    "average": 0.99,
+    "augment": "crop 2",
+    "mirror": "color",
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    FROZEN: {
+        "optimizer": "adam",
+        "lr": 3e-3,
+        "decay": "cosine",
+        "scale": "standard",
+        "resize": None,
+        **_POOL,
+        "augment": "crop 8",
+    },
+    **{name: {**values, **_POOL} for name, values in NETS.items()},
+}
+
+
+@dataclass(frozen=True)
+class FixMatch(FromScratch):
+    """Consistency between weak and strong changes of unlabeled images (FixMatch,
+    arXiv:2001.07685), with soft weights by confidence (SoftMatch, arXiv:2301.10921), aligned shares
+    of the classes and a moving average of the weights.
+
+    Unless a preset or layers of `cnn` are given, a linear head learns on embeddings of several
+    views by a frozen network, beginning with the head of `probe`. With them, a network learns from
+    scratch, which is meant for small images unlike photos, such as digits.
+
+    Where a paired test on the validation part says that its supervised twin is better, the twin is
+    the result.
+    """
+
+    name: ClassVar[str] = "fixmatch"
+    regime: ClassVar[str] = "unlabeled images keep their class when they are changed"
+    rank: ClassVar[int] = 6
+    uses_unlabeled: ClassVar[bool] = True
+    weighs: ClassVar[bool] = False
+    presets: ClassVar = PRESETS
+    largest_side: ClassVar[int] = 64
+
+    preset: str = option(FROZEN, "where the other fields' values come from")
+    layers: str | None = option(None, "to learn from scratch, as those of cnn")
+    backbone: str | None = option(
+        None,
+        f"pretrained network that stays as it is; left open: {BACKBONE}, or none with a preset or "
+        "layers of cnn",
+    )
+    ratio: int = option(7, "unlabeled images per labeled one in a step")
+    strong: str | None = option(
+        None, f'strong change of images; left open: "{STRONGLY}, cutout" of a third of the side'
+    )
+    looks: int = option(2, "strong views of every image that a frozen network embeds")
+    strength: float = option(3.0, "of the pseudo-labels' loss; 0: labels only")
+    align: Align = option(
+        "labels", "shares of the classes in the pool: those of the labels, uniform, or none known"
+    )
+
+    def __post_init__(self) -> None:
+        if self.layers is not None and self.preset == FROZEN:
+            object.__setattr__(self, "preset", MODERN)
+        if self.preset != FROZEN and self.backbone is not None:
+            given = "layers" if self.layers is not None else f"preset={self.preset}"
+            raise OptionError(
+                f"fixmatch(backbone={self.backbone}, {given}): a network from scratch has no "
+                "backbone. Leave one of the two out."
+            )
+        if self.preset == FROZEN and self.backbone is None:
+            object.__setattr__(self, "backbone", BACKBONE)
+        super().__post_init__()
+        for name in ("ratio", "looks"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"fixmatch({name}={getattr(self, name)}): must be at least 1.")
+        for name, text in (("augment", self.augment), ("strong", self.strong)):
+            if parse_augmentation(text or "").mixup:
+                raise OptionError(
+                    f'fixmatch({name}="{text}"): mixup mixes labels, which most images here do '
+                    "not have. Leave it out."
+                )
+        if self.preset != FROZEN:
+            parse_layers(self.body)
+
+    @property
+    def body(self) -> str:
+        return scaled(self.layers or "", self.width or 1.0)
+
+    @classmethod
+    def is_meant(cls, field: str, value: Any, given: Collection[str]) -> bool:
+        """`--backbone` is not for a network from scratch."""
+        return field != "backbone" or not {"preset", "layers"} & set(given)
+
+    @property
+    def twin(self) -> Twin | None:
+        """The probe of the same backbone; from scratch, the same steps without the pool's loss."""
+        if not self.strength:
+            return None
+        same = self._probe if self.backbone else replace(self, strength=0.0)
+        return Twin(same, "supervised", "the unlabeled images")
+
+    def fit(self, task: Task, context: Context) -> Fitted:
+        started = time.perf_counter()
+        own = (
+            super().fit(task, context)
+            if self.backbone is None
+            else self._frozen(task, context).fit()
+        )
+        found = self._beside_its_twin(own, task, context)
+        return replace(found, seconds=time.perf_counter() - started)
+
+    def cost(self, task: Task, context: Context) -> Cost:
+        """Its own and its twin's; times views on empty images, and steps on empty vectors."""
+        own = (
+            super().cost(task, context)
+            if self.backbone is None
+            else self._frozen(task, context).cost()
+        )
+        if self.twin is None:
+            return own
+        twin = self.twin.recipe.cost(task, context)
+        return replace(own, fit=own.fit + twin.fit, epoch=own.epoch + twin.epoch)
+
+    @property
+    def decides_on_validation(self) -> bool:
+        return self.twin is not None or super().decides_on_validation
+
+    def settled(self, chosen: Sequence[Mapping[str, Any]]) -> Recipe:
+        """The median best epoch of the folds; the twin if unlabeled images hurt in most of them."""
+        same = self.at_best_epoch(chosen)
+        hurt = sum(values.get("verdict") == "hurt" for values in chosen)
+        return same.twin.recipe if same.twin and hurt > len(chosen) / 2 else same
+
+    def remark(self, chosen: Sequence[Mapping[str, Any]]) -> str | None:
+        """Where the twin was returned, or nothing says that it should not have been."""
+        verdicts = [values.get("verdict") for values in chosen]
+        if "hurt" in verdicts:
+            return (
+                f"unlabeled images hurt on held labels in {verdicts.count('hurt')} of "
+                f"{len(verdicts)} fits: there the model without them is returned"
+            )
+        if self.twin is not None and "helped" not in verdicts:
+            return "held labels cannot tell whether unlabeled images helped"
+        return None
+
+    def sizes(self, task: Task) -> Sequence[Self]:
+        if self.backbone is None:
+            return super().sizes(task)
+        sides = [size.image_size for size in self._probe.sizes(task)]
+        return [replace(self, image_size=side) for side in sides]
+
+    def enough_passes(self, task: Task) -> float:
+        return LONGER * super().enough_passes(task) if self.backbone is None else PASSES
+
+    @property
+    def open_epochs(self) -> int | None:
+        return super().open_epochs if self.epochs or self.backbone is None else MOST_PASSES
+
+    def changes(self, color: Color, side: int) -> tuple[str, str]:
+        """The weak and the strong change of images, as text."""
+        weak = self._looks(color)[0]
+        strong = self.strong if self.strong is not None else f"{STRONGLY}, cutout {side // 3}"
+        return weak, ", ".join(filter(None, (weak, strong)))
+
+    def pace(self, images: int) -> dict[str, Any]:
+        """How `Consistency` goes through so many images, and what it makes of them."""
+        steps, pool_batch = steps_of(images, self._step, self.least_steps or 0)
+        return {
+            "steps": max(1, round((self.share or 1.0) * steps)),
+            "batch": max(1, pool_batch // self.ratio),
+            "pool_batch": pool_batch,
+            "smoothing": self.smoothing or 0.0,
+            "strength": self.strength,
+            "align": self.align,
+        }
+
+    def _beside_its_twin(self, own: Fitted, task: Task, context: Context) -> Fitted:
+        """The fit, or with its twin's model where held labels say that this one is better."""
+        if self.twin is None or task.validation is None:
+            return own
+        context.advance(1.0, "without the unlabeled images")
+        quiet = Context(context.seed, context.device)
+        images, labels = task.validation
+        task = replace(task, checkpoint=None)
+        twin = self.twin.recipe
+        fits = twin.fit(replace(task, validation=None), quiet), own
+        found = verdict(*(f.model.predict_proba(images).argmax(1) == labels for f in fits))
+        model = twin.fit(task, quiet).model if found["verdict"] == "hurt" else own.model
+        return replace(own, model=model, chosen={**own.chosen, **found})
+
+    @property
+    def _probe(self) -> Probe:
+        return Probe(self.backbone or BACKBONE, self.image_size, self.color, self.resize)
+
+    def _frozen(self, task: Task, context: Context) -> FrozenFit:
+        return FrozenFit(self, self._probe, self._schedule, task, context)
+
+    def _places(self, task: Task) -> np.ndarray:
+        return np.arange(len(task.labels))
+
+    @property
+    def _step(self) -> int:
+        return (self.batch or 1) * self.ratio
+
+    def _objective(
+        self, network: Network, examples: Examples, validation: Examples | None, color: Color
+    ) -> Consistency:
+        given = (examples.labels >= 0).nonzero()[:, 0]
+        side = min(examples.pixels.shape[2:])
+        weak, strong = map(parse_augmentation, self.changes(color, side))
+        labels, pool = examples.labels[given], len(examples) * bool(self.strength)
+        looks = PixelLooks(examples.pixels, given, labels, weak, strong, pool)
+        judge = partial(evaluate, network, validation) if validation is not None else dict
+        classes = head_of(network).out_features
+        return Consistency(network, looks, judge, classes=classes, **self.pace(len(examples)))
