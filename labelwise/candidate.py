@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
@@ -53,10 +52,9 @@ class Candidate:
 
     def planned(self, load: Workload, seconds: float) -> Planned:
         """The largest size that learns enough in so many seconds, for as long as they last."""
-        larger = range(1, len(self.sizes))
-        number = bisect_right(
-            larger, seconds, key=lambda n: self._seconds(n, self._enough(n), load)
-        )
+        number = 0
+        while number + 1 < len(self.sizes) and self._fits(number + 1, load, seconds):
+            number += 1
         passes = highest(
             lambda passes: self._seconds(number, passes, load) <= seconds,
             min(FEWEST_PASSES, self._most(number)),
@@ -82,6 +80,10 @@ class Candidate:
 
     def _enough(self, number: int) -> float:
         return min(self.sizes[number].enough_passes(self.task), self._most(number))
+
+    def _fits(self, number: int, load: Workload, seconds: float) -> bool:
+        """Whether a size can learn enough; asked upwards, so that none far too large is timed."""
+        return self._seconds(number, self._enough(number), load) <= seconds
 
     def _seconds(self, number: int, passes: float, load: Workload) -> float:
         epochs, share = _length(self.sizes[number].planned(passes))

@@ -96,6 +96,12 @@ def test_the_command_line_loads_nothing_heavy_for_its_help():
     assert out.stdout.strip() == "[]"
 
 
+def test_a_run_without_a_pretrained_network_does_not_wait_for_timm():
+    code = "import labelwise.run, sys; print('timm' in sys.modules, 'scipy.stats' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.split() == ["False", "False"]
+
+
 def test_the_public_names_are_these():
     """A change here is a change of the contract: say it in CHANGELOG.md."""
     assert set(labelwise.__all__) == set(labelwise._PLACES)

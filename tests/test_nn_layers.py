@@ -99,7 +99,7 @@ def test_the_layers_of_every_preset_are_read(name):
         ("conv16 3", "'conv16 3'.*kernel"),
         ("conv16 0x3", "'conv16 0x3'.*kernel"),
         ("conv16 00x3", "'conv16 00x3'.*kernel"),
-        ("conv 3x3", "'conv 3x3'.*'3x3' stands where a width"),
+        ("conv 3x3", "'conv 3x3'.*give a width.*'3x3'"),
         ("conv0 3x3", "'conv0 3x3'.*'0'"),
         ("max", "'max'.*size"),
         ("max 2 relu", "'max 2 relu'.*'relu'"),

@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from labelwise import features
 from labelwise.errors import OptionError
 from labelwise.recipe.base import Context, Task
-from labelwise.recipe.heads import FEW_STRENGTH, STRENGTHS, best_temperature
+from labelwise.recipe.heads import ENOUGH, FEW_STRENGTH, STRENGTHS, best_temperature
 from labelwise.recipe.probe import Probe
 from tests.tasks import grating_data, task_from
 
@@ -51,9 +51,9 @@ def test_strength_and_temperature_are_those_with_the_lowest_inner_loss(data):
         falling = sorted(STRENGTHS, reverse=True)
         assert [record["strength"] for record in tried] == falling[: len(tried)]
         losses = [record["validation_loss"] for record in tried]
-        rises = [after > before for before, after in pairwise(losses)]
-        assert not any(rises[:-1])  # and where it has risen, no weaker one was tried
-        assert len(tried) == len(STRENGTHS) or rises[-1]
+        ends = [after > before or after < ENOUGH for before, after in pairwise([np.inf, *losses])]
+        assert not any(ends[:-1])  # where it has risen or nothing is left, no weaker one was tried
+        assert len(tried) == len(STRENGTHS) or ends[-1]
     assert {name: best[name] for name in ("stages", "strength", "temperature")} == {
         name: value for name, value in fitted.chosen.items() if name != "head"
     }

@@ -223,7 +223,7 @@ def test_a_default_fills_fields_that_are_not_given():
         "a=cnn(image_size=8), cnn, wrapped", defaults={"image_size": 16}
     )
     assert (given_.recipe.image_size, open_.recipe.image_size) == (8, 16)
-    assert without.recipe == Wrapped()
+    assert without.recipe == Wrapped(Mlp(image_size=16))
 
 
 def test_a_default_reaches_the_recipe_in_a_recipe():

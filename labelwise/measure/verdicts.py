@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom
+from scipy.special import bdtr
 
 from labelwise.errors import DataError, OptionError
 from labelwise.measure.evaluation import Rows, rank_resamples, rows_of
@@ -60,7 +60,7 @@ def mcnemar(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
     """
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     total = only_a + only_b
-    return min(1.0, 2 * float(binom.cdf(min(only_a, only_b), total, 0.5))) if total else 1.0
+    return min(1.0, 2 * float(bdtr(min(only_a, only_b), total, 0.5))) if total else 1.0
 
 
 def bootstrap_p(difference: float, values: Floats) -> float:

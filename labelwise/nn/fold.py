@@ -12,8 +12,6 @@ import copy
 from typing import Any, TypeVar, cast
 
 import torch
-from timm.layers.conv2d_same import Conv2dSame
-from timm.layers.padding import pad_same
 from torch import nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -113,6 +111,9 @@ def _steady(module: nn.Module) -> bool:
 
 def _padded(conv: nn.Conv2d, x: torch.Tensor) -> tuple[torch.Tensor, Any]:
     """The input and the padding to convolve with; timm's "same" pads by the input's size."""
+    from timm.layers.conv2d_same import Conv2dSame
+    from timm.layers.padding import pad_same
+
     if not isinstance(conv, Conv2dSame):
         return x, conv.padding
     kernel, stride, dilation = (

@@ -179,14 +179,18 @@ def _size(text: str, words: list[str], what: str) -> tuple[int, int]:
     word = words.pop(0) if words else ""
     found = _SIZE.fullmatch(word)
     if not found:
-        raise LayerError(f"'{text}': {word!r} stands where {what} is expected.")
+        raise LayerError(f"'{text}': give {what}{_instead(word)}.")
     return int(found[1]), int(found[2])
+
+
+def _instead(word: str) -> str:
+    return f", instead of {word!r}" if word else ""
 
 
 def _whole(text: str, words: list[str], what: str) -> int:
     word = words.pop(0) if words else ""
     if not word.isdecimal() or len(word) > 5 or not 1 <= int(word) <= 65_536:
-        raise LayerError(f"'{text}': {word!r} stands where {what} is expected (1 to 65536).")
+        raise LayerError(f"'{text}': give {what}, from 1 to 65536{_instead(word)}.")
     return int(word)
 
 

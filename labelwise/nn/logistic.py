@@ -30,6 +30,7 @@ import torch
 
 MEMORY = 10  # pairs of L-BFGS
 SOLVED = 1e-6  # part of the loss that is left
+NEGLIGIBLE = 0.01  # loss, below which no more digits are of use
 LEADING = 256  # directions of the covariance that the starting matrix knows by themselves
 PRIOR = 20  # images' worth of the mean variance of a block in that of each of its features
 LARGEST_LOGITS = 2**26  # numbers (rows x problems x classes) in one batch of problems: 256 MB
@@ -90,7 +91,8 @@ class LogisticSolver:
             strengths: float32 (P,), positive.
             rows: of the features, if only these are looked at: N is their number from here on.
             labels: of these problems, if others than the solver's; int64 (N,).
-            tolerance: how far the loss may be above its minimum, about, as a part of itself.
+            tolerance: how far the loss may be above its minimum, about, as a part of itself,
+                or of NEGLIGIBLE if it is below that.
             steps: at most.
         """
         x, labels = self._part(rows, labels)
@@ -296,7 +298,7 @@ def _solve(
         direction = _direction(gradient, memory, basis, work.strengths)
         slope = (direction * gradient).sum((1, 2))
         # Half the slope is how far the loss is above its minimum where it is nearly quadratic.
-        going &= -slope / 2 > tolerance * loss
+        going &= -slope / 2 > tolerance * (loss + NEGLIGIBLE)
         if not going.any():
             break
         # Solved problems cost nothing any more; wait until enough are to pay for the copies.

@@ -1,4 +1,7 @@
-"""Taps: a timm network that gives the maps of several stages and their means as one embedding."""
+"""Taps: a timm network that gives the maps of several stages and their means as one embedding.
+
+timm is imported where it is used: it takes seconds that networks from scratch need not wait for.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import contextlib
 from functools import cache
 from typing import Any
 
-import timm
 import torch
 from torch import nn
 
@@ -22,6 +24,8 @@ ANY_SIZE: dict[str, Any] = {"dynamic_img_size": True, "dynamic_img_pad": True}
 @cache
 def takes_any_size(name: str) -> bool:
     """Whether a network of timm can take images of other sizes than its weights were trained on."""
+    import timm
+
     if not _fixed_size(name):
         return True
     try:
@@ -60,6 +64,8 @@ class Taps(nn.Module):
         Raises:
             LayerError: timm has no such net, it cannot take such images, or has no such stage.
         """
+        import timm
+
         super().__init__()
         self.name = name
         if name.split(".")[0] not in timm.list_models():
@@ -157,6 +163,8 @@ def _are_maps(final: Any, width: int) -> bool:
 
 def _net(name: str) -> Any:
     """The network without its classifier, whose weights would only lie in every saved model."""
+    import timm
+
     if _fixed_size(name):
         with contextlib.suppress(TypeError):  # it has no such options
             return timm.create_model(name, pretrained=False, num_classes=0, **ANY_SIZE)
@@ -165,5 +173,7 @@ def _net(name: str) -> Any:
 
 def _fixed_size(name: str) -> bool:
     """Whether timm says that the network takes one size only unless it is made otherwise."""
+    import timm
+
     configuration = timm.get_pretrained_cfg(name)
     return bool(configuration and configuration.fixed_input_size)

@@ -34,6 +34,7 @@ from labelwise.recipe.base import (
 from labelwise.recipe.heads import INNER_FOLDS
 from labelwise.recipe.inner import adopted, judgement, verdict
 from labelwise.recipe.probe import Probe
+from labelwise.recipe.ranges import Reals
 
 INNER_POOL = 5_000  # unlabeled images that the choice of a step is made with, at most
 
@@ -71,7 +72,9 @@ class Around(Recipe):
 
     base: Recipe = option(Probe(), "recipe that learns from given and from pseudo-labels")
     foreign: float = option(
-        0.0, "share of the unlabeled images left out, those least like any labeled class"
+        0.0,
+        "share of the unlabeled images left out, those least like any labeled class",
+        search=Reals(0.0, 0.5, log=False),
     )
     step: int | None = option(
         None, "whose model is returned, 0 the supervised twin; left open: chosen on held labels"

@@ -33,6 +33,7 @@ STRENGTHS = tuple(float(f"{value:.3g}") for value in np.logspace(-3, 1, 8))
 FEW_STRENGTH = 1.0  # where there are too few labels to choose
 INNER_FOLDS = 5
 JUDGING = 1_000  # held-out images that tell one choice from another
+ENOUGH = 0.01  # log loss, below which no better choice is worth its seconds
 CLOSE = 1e-3  # part of the loss that may be left in a head that is only judged
 LOWEST = float(np.log(1e-7))  # log-probability; a class absent from an inner fold has none lower
 
@@ -148,7 +149,7 @@ class Features:
         """The stages, strength and temperature with the lowest cross-validated log loss.
 
         The loss falls and then rises from strong to weak, and weak ones take the most steps: once
-        it has risen, no weaker one is tried.
+        it has risen, or hardly anything is left of it, no weaker one is tried.
         """
         held = self._held(part, seed)
         history: list[dict[str, Any]] = []
@@ -156,9 +157,9 @@ class Features:
             best = math.inf
             for record in self._judged(part, held, stages, sorted(strengths, reverse=True)):
                 history.append({"epoch": len(history) + 1, **record})
-                if record["validation_loss"] > best:
+                risen, best = record["validation_loss"] > best, record["validation_loss"]
+                if risen or best < ENOUGH:
                     break
-                best = record["validation_loss"]
         chosen = min(history, key=lambda record: record["validation_loss"])
         stages, strength, temperature = (
             chosen[name] for name in ("stages", "strength", "temperature")

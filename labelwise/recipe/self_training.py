@@ -14,6 +14,7 @@ from labelwise.model import Model
 from labelwise.recipe.adopt import adopt
 from labelwise.recipe.around import Around, Work
 from labelwise.recipe.base import Context, Fitted, PseudoLabels, Recipe, option
+from labelwise.recipe.ranges import Reals
 
 Weighing = Literal["confidence", "none"]
 Choice = Literal["yes", "no"]
@@ -43,7 +44,9 @@ class SelfTraining(Around):
 
     preset: str = option("curriculum", "where the other fields' values come from")
     rounds: int | None = option(None, "of labeling and learning, at most")
-    threshold: float | None = option(None, "least confidence of an image that is adopted")
+    threshold: float | None = option(
+        None, "least confidence of an image that is adopted", search=Reals(0.0, 0.95, log=False)
+    )
     growing: Choice | None = option(
         None, "round r of R adopts r / R of the images at most: yes or no"
     )

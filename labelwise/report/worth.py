@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from labelwise.measure.metrics import METRICS
 from labelwise.report import text
@@ -68,7 +68,7 @@ def seeds(run: RunFolder) -> list[dict[str, str]]:
 def over_seeds(values: Sequence[float]) -> str:
     """Mean with the 95 % interval of a mean of normal values (Student's t), in percent."""
     mean = float(np.mean(values))
-    half = float(student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
+    half = float(stdtrit(len(values) - 1, 0.975) * np.std(values, ddof=1) / len(values) ** 0.5)
     low, high = max(0.0, mean - half), min(1.0, mean + half)
     return f"{text.percent(mean)} % ({text.percent(low)} to {text.percent(high)} %)"
 
