@@ -213,7 +213,10 @@ class Model:
 
 
 def build(
-    architecture: Mapping[str, Any], classes: int | None, input_shape: tuple[int, int, int]
+    architecture: Mapping[str, Any],
+    classes: int | None,
+    input_shape: tuple[int, int, int],
+    body: torch.nn.Module | None = None,
 ) -> Network:
     """A network with the shapes an architecture says and weights that mean nothing yet.
 
@@ -225,6 +228,7 @@ def build(
             {"kind": "centroids", "count": K, "side": of a patch}.
         classes: K, or None without a head.
         input_shape: (C, H, W); a network of three channels takes a gray image as three equal ones.
+        body: of that architecture, if there is one; it is taken as it is, with its weights.
 
     Raises:
         LayerError: the layers do not fit the input, or ask for too much.
@@ -236,23 +240,24 @@ def build(
     from labelwise.nn.network import Network
     from labelwise.nn.taps import Taps
 
-    body: Stack | Taps | Centroids
     height, width = input_shape[1:]
+    image = (len(architecture["mean"]), height, width)
+    made: torch.nn.Module
     decoder: Decoder | None = None
-    if architecture["kind"] == "layers":
-        image = (len(architecture["mean"]), height, width)
-        body = Stack(architecture["layers"], image)
+    if body is not None:
+        made = body
+    elif architecture["kind"] == "layers":
+        made = stack = Stack(architecture["layers"], image)
         if architecture.get("decoder"):
-            decoder = Decoder(architecture["decoder"], body.shapes[-1], image)
+            decoder = Decoder(architecture["decoder"], stack.shapes[-1], image)
     elif architecture["kind"] == "timm":
-        body = Taps(architecture["name"], tuple(architecture["chosen"]), (height, width))
+        made = Taps(architecture["name"], tuple(architecture["chosen"]), (height, width))
     elif architecture["kind"] == "centroids":
-        image = (len(architecture["mean"]), height, width)
-        body = Centroids(architecture["count"], architecture["side"], image)
+        made = Centroids(architecture["count"], architecture["side"], image)
     else:
         raise ValueError(f"{architecture['kind']!r} is not a kind of architecture")
     return Network(
-        body,
+        made,
         classes,
         mean=architecture["mean"],
         std=architecture["std"],

@@ -6,7 +6,7 @@ CODE = 'layers="conv8 3x3 stride 2 same relu, dense 32 relu", epochs=4, least_st
 WITH_DECODER = {
     "autoencoder": f"autoencoder({CODE})",
     "joint-autoencoder": f"joint-autoencoder({CODE}, weight=1)",
-    "vae": f"vae({CODE.replace('epochs=4', 'epochs=10')})",
+    "vae": f"vae({CODE})",
 }
 WITHOUT_LABELS = {
     "autoencoder": WITH_DECODER["autoencoder"],

@@ -218,4 +218,4 @@ def test_images_with_the_label_minus_one_are_learned_from_as_unlabeled_ones(name
     some = np.where(np.arange(len(labels)) % 2, labels, -1)
     classifier = ImageClassifier(USES_UNLABELED[name]).fit(images, some)
     assert classifier.classes_.tolist() == [0, 1, 2]
-    assert classifier.score(images, labels) > 0.5  # one in three by chance
+    assert classifier.score(images, labels) > 0.45  # one in three by chance

@@ -9,8 +9,10 @@ from dataclasses import dataclass, fields, replace
 from statistics import median
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
+from labelwise.data.dataset import Images
 from labelwise.data.preprocess import Color, Preprocessing
 from labelwise.errors import OptionError
 from labelwise.nn.augment import Augmentation, parse_augmentation
@@ -73,6 +75,11 @@ class WithDecoder(FromScratch):
     @property
     def body(self) -> str:
         return scaled(self.layers or "", self.width or 1.0)
+
+    def unsuited(self, images: Images) -> str | None:
+        if np.median(images.sizes) > 2 * self.largest_side:
+            return "images are larger than 128 pixels, of which a code made anew keeps little"
+        return None
 
     @abstractmethod
     def _rehearsal(

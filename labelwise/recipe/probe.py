@@ -142,8 +142,7 @@ class Probe(Recipe):
         body = load_body(backbone)
         scaling = {"mean": list(backbone.mean), "std": list(backbone.std)}
         architecture = {**body.architecture, **scaling}
-        network = build(architecture, len(task.class_names) or None, preprocessing.shape)
-        network.body = body
+        network = build(architecture, len(task.class_names) or None, preprocessing.shape, body)
         return Model(
             network=network.eval(),
             architecture=architecture,
