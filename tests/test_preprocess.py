@@ -178,7 +178,7 @@ def test_images_come_in_batches(count, sizes):
 @settings(max_examples=30, deadline=None)
 @given(
     size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
-    to=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    to=st.tuples(st.integers(2, 40), st.integers(2, 40)),  # PyTorch cannot scale to 1x1
     resize=st.sampled_from(["crop", "squash", "pad"]),
     color=st.sampled_from(["rgb", "gray"]),
 )
