@@ -80,8 +80,8 @@ def path(features: np.ndarray, labels: np.ndarray) -> list[Heads]:
     """All folds at once, from the strongest to the weakest; by strength."""
     dealt = torch.from_numpy(folds(len(labels)))
     weights = torch.stack([(dealt != fold).float() for fold in range(FOLDS)])
-    solver = LogisticSolver(torch.from_numpy(features), torch.from_numpy(labels), CLASSES)
-    return list(solver.path(weights, STRENGTHS[::-1].tolist()))[::-1]
+    solver = LogisticSolver(torch.from_numpy(features), CLASSES)
+    return list(solver.path(torch.from_numpy(labels), weights, STRENGTHS[::-1].tolist()))[::-1]
 
 
 def scikit_learn(features: np.ndarray, labels: np.ndarray) -> object:

@@ -94,7 +94,7 @@ class Candidate:
         words = [f"{epochs} epoch{'s' if epochs > 1 else ''}"] if epochs else []
         words += [f"of {share:.0%} of the images"] if share < 0.995 else []
         if len(self.sizes) > 1:
-            own = getattr(recipe, "base", recipe)
+            own = _learner(recipe)
             width, side = (getattr(own, name, None) for name in ("width", "image_size"))
             words += [f"at width {width:g}, {side} pixels" if width else f"at {side} pixels"]
         return f"{' '.join(words)}, " if words else ""
@@ -125,7 +125,13 @@ def highest(fits: Callable[[float], bool], low: float, high: float) -> float:
     return low
 
 
+def _learner(recipe: Recipe) -> Recipe:
+    """The recipe that has epochs and sizes: of one around another, the other."""
+    inside: Recipe = getattr(recipe, "base", recipe)
+    return inside
+
+
 def _length(recipe: Recipe) -> tuple[int, float]:
     """Epochs, 0 for a recipe without any, and the share of the images of each."""
-    own = getattr(recipe, "base", recipe)
+    own = _learner(recipe)
     return int(getattr(own, "epochs", None) or 0), float(getattr(own, "share", None) or 1.0)

@@ -25,8 +25,9 @@ def clusters(count, width, classes, seed=0, spread=2.0):
 
 
 def ours(features, labels, classes, weights, strengths):
-    solver = LogisticSolver(torch.from_numpy(features), torch.from_numpy(labels), classes)
+    solver = LogisticSolver(torch.from_numpy(features), classes)
     return solver.solve(
+        torch.from_numpy(labels),
         torch.tensor(np.atleast_2d(weights), dtype=torch.float32),
         torch.tensor(np.atleast_1d(strengths), dtype=torch.float32),
         tolerance=1e-9,
@@ -112,8 +113,9 @@ def test_variances_are_drawn_to_the_mean_of_their_block():
     used = features[weights > 0].astype(np.float64)
     blocks = [used.var(0)[:2].mean()] * 2 + [used.var(0)[2:].mean()] * 4
     scale = np.sqrt((24 * used.var(0) + 20 * np.array(blocks)) / 44)
-    solver = LogisticSolver(torch.from_numpy(features), torch.from_numpy(labels), 3, [2, 4])
-    heads = solver.solve(torch.tensor(weights[None], dtype=torch.float32), torch.tensor([0.05]))
+    solver = LogisticSolver(torch.from_numpy(features), 3, [2, 4])
+    used_only = torch.tensor(weights[None], dtype=torch.float32)
+    heads = solver.solve(torch.from_numpy(labels), used_only, torch.tensor([0.05]))
     x, kept = (used - used.mean(0)) / scale, labels[weights > 0]
     theirs = LogisticRegression(C=1 / (0.05 * 24), tol=1e-10, max_iter=5000).fit(x, kept)
     weight = heads.weight[0].double().numpy()
@@ -163,9 +165,11 @@ def test_many_problems_are_solved_as_each_by_itself(monkeypatch):
 def test_a_path_has_the_solution_of_every_strength_by_itself():
     features, labels = clusters(50, 12, 3, spread=3.0)
     weights = np.stack([np.arange(50) % 3 != fold for fold in range(3)]).astype(np.float32)
-    solver = LogisticSolver(torch.from_numpy(features), torch.from_numpy(labels), 3)
+    solver = LogisticSolver(torch.from_numpy(features), 3)
     strengths = [1.0, 0.05, 0.3]
-    path = solver.path(torch.from_numpy(weights), strengths, tolerance=1e-9)
+    path = solver.path(
+        torch.from_numpy(labels), torch.from_numpy(weights), strengths, tolerance=1e-9
+    )
     for strength, heads in zip(strengths, path, strict=True):
         alone = ours(features, labels, 3, weights, [strength] * 3)
         for fold in range(3):
@@ -177,8 +181,9 @@ def test_a_path_has_the_solution_of_every_strength_by_itself():
 def test_rows_that_are_looked_at_are_as_if_there_were_no_others():
     features, labels = clusters(60, 8, 3)
     rows = np.r_[5:20, 30:55]
-    solver = LogisticSolver(torch.from_numpy(features), torch.from_numpy(labels), 3)
+    solver = LogisticSolver(torch.from_numpy(features), 3)
     some = solver.solve(
+        torch.from_numpy(labels[rows]),
         torch.ones(1, len(rows)),
         torch.tensor([0.1]),
         rows=torch.from_numpy(rows),

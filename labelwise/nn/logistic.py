@@ -53,7 +53,6 @@ class LogisticSolver:
 
     Args:
         features: float32 (N, D).
-        labels: int64 (N,), 0..K-1; ignored where a problem's weight is 0.
         classes: K.
         blocks: widths of groups of features in which variances are shrunken; None: no groups.
     """
@@ -61,7 +60,6 @@ class LogisticSolver:
     def __init__(
         self,
         features: torch.Tensor,
-        labels: torch.Tensor,
         classes: int,
         blocks: Sequence[int] | None = None,
     ) -> None:
@@ -71,31 +69,31 @@ class LogisticSolver:
         scale = shrunken(features.var(0, correction=0), len(features), self.block).sqrt()
         self.scale = torch.where(scale > 1e-7, scale, torch.ones_like(scale))
         self.x = (features - self.center) / self.scale
-        self.labels, self.classes = labels, classes
+        self.classes = classes
         self.basis = _Basis(self.x, classes)
 
     def solve(
         self,
+        labels: torch.Tensor,
         weights: torch.Tensor,
         strengths: torch.Tensor,
         *,
         rows: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
         tolerance: float = SOLVED,
         steps: int = 300,
     ) -> Heads:
         """Solve P problems.
 
         Args:
+            labels: int64 (N,), 0..K-1; ignored where a problem's weight is 0.
             weights: float32 (P, N), not negative; 0 leaves an image out of a problem.
             strengths: float32 (P,), positive.
-            rows: of the features, if only these are looked at: N is their number from here on.
-            labels: of these problems, if others than the solver's; int64 (N,).
+            rows: of the features, if only these are looked at: then N is their number.
             tolerance: how far the loss may be above its minimum, about, as a part of itself,
                 or of NEGLIGIBLE if it is below that.
             steps: at most.
         """
-        x, labels = self._part(rows, labels)
+        x = self.x if rows is None else self.x[rows]
         size = max(1, LARGEST_LOGITS // max(1, len(x) * self.classes))
         parts = []
         for start in range(0, len(strengths), size):
@@ -108,31 +106,23 @@ class LogisticSolver:
 
     def path(
         self,
+        labels: torch.Tensor,
         weights: torch.Tensor,
         strengths: Sequence[float],
         *,
         rows: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
         tolerance: float = SOLVED,
         steps: int = 300,
     ) -> Iterator[Heads]:
         """Solve P problems at one strength after the other, from each solution to the next; see
         `solve`. Strong ones first are the shortest way."""
-        x, labels = self._part(rows, labels)
+        x = self.x if rows is None else self.x[rows]
         work = _Problems(self, x, labels, weights, torch.ones(len(weights)))
         theta = work.zeros()
         for strength in strengths:
             work.strengths = torch.full((len(weights),), strength)
             theta = _solve(work, self.basis, theta, tolerance, steps)
             yield self._heads(work, theta)
-
-    def _part(
-        self, rows: torch.Tensor | None, labels: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        own = self.labels if labels is None else labels
-        if rows is None:
-            return self.x, own
-        return self.x[rows], self.labels[rows] if labels is None else labels
 
     def _heads(self, work: _Problems, theta: torch.Tensor) -> Heads:
         """Solutions for features as they come."""

@@ -197,6 +197,21 @@ def confusion_columns(prefix: str, confusion: np.ndarray) -> dict[str, Any]:
     }
 
 
+def answer_columns(
+    prefix: str, labels: np.ndarray, answers: np.ndarray, classes: int
+) -> dict[str, Any]:
+    """Accuracy and confusion matrix of answers, as history columns.
+
+    Args:
+        labels, answers: int64 (N,), 0..K-1.
+        classes: K.
+    """
+    confusion = np.zeros((classes, classes), np.int64)
+    np.add.at(confusion, (labels, answers), 1)
+    accuracy = float(confusion.trace() / confusion.sum())
+    return {f"{prefix}_accuracy": accuracy, **confusion_columns(prefix, confusion)}
+
+
 class Seen:
     """Sums over the batches of an epoch, on the device, so that no step waits for a number.
 

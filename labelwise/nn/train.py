@@ -111,7 +111,8 @@ def train(
     """Train a network in place.
 
     Args:
-        generator: decides everything random that is not a layer's own (CPU).
+        generator: decides everything random (CPU); layers such as dropout draw from torch's own
+            generator, which begins with this one's seed and is as before afterwards.
         advance: called after every epoch with (epochs done, epochs planned, the epoch's record).
         checkpoint: where an unfinished training is kept; one that lies there goes on exactly as if
             it had never stopped.
@@ -130,10 +131,12 @@ def train(
     )
     average = Average(network) if schedule.average else None
     kept = (network, optimizer, generator, average, objective.state)
-    found = checkpoint and checkpoint.restore(*kept)
-    progress = _Progress(**found) if found else _Progress([], schedule.epochs)
 
-    with _threads(1 if work < SMALL_STEP else None):
+    with torch.random.fork_rng(devices=[]), _threads(1 if work < SMALL_STEP else None):
+        # Dropout draws from torch's own generator, which must not depend on what ran before.
+        torch.manual_seed(generator.initial_seed())
+        found = checkpoint and checkpoint.restore(*kept)
+        progress = _Progress(**found) if found else _Progress([], schedule.epochs)
         for epoch in range(len(progress.history), schedule.epochs):
             if _out_of_patience(progress, schedule):
                 break

@@ -126,7 +126,7 @@ class Around(Recipe):
         judged = self._judged(work, context.seed) if self.step is None and len(work.open) else []
         if judged:
             context.advance(0.0, "choosing on held labels")
-            history, chosen = self._compared(judged, replace(context, advance=Context().advance))
+            history, chosen = self._compared(judged, context.quiet)
         if not len(work.open):
             chosen["step"] = 0
         fits = self._begun([work], context)

@@ -20,7 +20,7 @@ from labelwise.nn.supervised import Examples, Supervised
 from labelwise.nn.train import Schedule, train
 from labelwise.recipe.base import Context, Cost, Task, option
 from labelwise.recipe.codes import TwoSteps
-from labelwise.recipe.decoding import PRESETS
+from labelwise.recipe.decoding import PRESETS, check_hidden
 from labelwise.recipe.scratch import MOST_EPOCHS
 
 Encoder = Literal["frozen", "tuned"]
@@ -56,10 +56,7 @@ class Autoencoder(TwoSteps):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.hidden and min(self.hidden) < 1:
-            raise OptionError(
-                f"autoencoder(hidden={self.hidden}): give positive numbers, as in 25-15."
-            )
+        check_hidden(self.name, self.hidden)
         if self.head_epochs is not None and self.head_epochs < 1:
             raise OptionError(f"autoencoder(head_epochs={self.head_epochs}): must be positive.")
 
@@ -142,9 +139,7 @@ class Autoencoder(TwoSteps):
             **pace,
         )
         schedule = self._second(1.0 if self.hidden else TUNED)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(generator.initial_seed())
-            return train(network, objective, schedule, generator=generator)
+        return train(network, objective, schedule, generator=generator)
 
     def _second(self, share: float) -> Schedule:
         """The schedule of the second step, with a share of the rate."""

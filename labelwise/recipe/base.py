@@ -103,6 +103,11 @@ class Context:
     advance: Callable[[float, str], None] = _nothing
     observe: Callable[[Mapping[str, Any]], None] = _unseen
 
+    @property
+    def quiet(self) -> Context:
+        """For a fit inside of another, whose progress nobody is to see."""
+        return dataclasses.replace(self, advance=_nothing)
+
 
 @dataclass(frozen=True)
 class PseudoLabels:

@@ -15,7 +15,7 @@ from labelwise.nn.network import Network
 from labelwise.nn.width import scaled
 from labelwise.recipe.base import Task, Twin, option
 from labelwise.recipe.ranges import Integers, Parts, Range, choices
-from labelwise.recipe.scratch import FromScratch, course
+from labelwise.recipe.scratch import FromScratch, course, settling
 from labelwise.recipe.start import find_start, start_or_none
 
 Weights = Literal["trained", "untrained"]
@@ -32,16 +32,7 @@ def _fast(*widths: int) -> str:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "small": {
-        "layers": ", ".join([*_SMALL, "gap"]),
-        "optimizer": "adam",
-        "lr": 3e-3,
-        "decay": "cosine",
-        "batch": 64,
-        "patience": 10,
-        "least_steps": 20,
-        "scale": "standard",
-    },
+    "small": {"layers": ", ".join([*_SMALL, "gap"]), **settling(3e-3)},
     "fast": {
         "layers": _fast(32, 128, 128),
         "width": None,
@@ -60,13 +51,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "code": {
         "layers": "conv32 3x3 stride 2 same relu, conv64 3x3 stride 2 same relu, dense 256 relu",
-        "optimizer": "adam",
-        "lr": 1e-3,
-        "decay": "cosine",
-        "batch": 64,
-        "patience": 10,
-        "least_steps": 20,
-        "scale": "standard",
+        **settling(1e-3),
     },
     "digits": {
         "layers": "conv16 3x3 relu, max 2, dense 32 relu",

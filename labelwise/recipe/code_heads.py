@@ -12,7 +12,7 @@ from torch import nn
 from labelwise.nn.coding import encoded
 from labelwise.nn.logistic import LogisticSolver
 from labelwise.nn.network import Network
-from labelwise.nn.supervised import Examples, confusion_columns
+from labelwise.nn.supervised import Examples, answer_columns
 from labelwise.recipe.base import Task
 from labelwise.recipe.heads import FEW_STRENGTH, Features
 from labelwise.recipe.probe import labeled_part
@@ -51,16 +51,13 @@ def head_columns(
     some = labeled[:: -(-len(labeled) // WATCHED)]
     codes, labels = encoded(network, images.pixels[some]), images.labels[some].cpu()
     ones, strength = torch.ones(1, len(codes)), torch.tensor([FEW_STRENGTH])
-    solver = LogisticSolver(codes, labels, classes, [codes.shape[1]])
-    head = solver.solve(ones, strength, tolerance=1e-3, steps=50)
-    found = {}
+    solver = LogisticSolver(codes, classes, [codes.shape[1]])
+    head = solver.solve(labels, ones, strength, tolerance=1e-3, steps=50)
+    found: dict[str, Any] = {}
     for part, some_codes, truth in (
         ("train", codes, labels),
         ("validation", encoded(network, validation.pixels), validation.labels.cpu()),
     ):
-        predicted = (some_codes @ head.weight[0] + head.bias[0]).argmax(1)
-        confusion = torch.bincount(truth * classes + predicted, minlength=classes**2)
-        matrix = confusion.view(classes, classes).numpy()
-        found[f"{part}_accuracy"] = float(matrix.trace() / matrix.sum())
-        found |= confusion_columns(part, matrix)
+        answers = (some_codes @ head.weight[0] + head.bias[0]).argmax(1)
+        found |= answer_columns(part, truth.numpy(), answers.numpy(), classes)
     return found

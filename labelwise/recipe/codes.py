@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from labelwise.errors import TrainingError
-from labelwise.model import Model
 from labelwise.nn.checkpoint import Checkpoint
 from labelwise.nn.coding import Coder, Coding, encoded
 from labelwise.nn.layers import initialize
@@ -23,7 +22,7 @@ from labelwise.nn.train import Objective, train
 from labelwise.recipe.base import Context, Fitted, Task
 from labelwise.recipe.code_heads import head_columns, logistic_head
 from labelwise.recipe.decoding import WithDecoder
-from labelwise.recipe.scratch import make_network, read_examples, whiten_first
+from labelwise.recipe.scratch import make_network, read_parts, whiten_first
 
 CODE, HEAD = "code", "head"  # phases of a history
 
@@ -46,10 +45,7 @@ class TwoSteps(WithDecoder):
         if task.class_names and not len(task.labeled):
             raise TrainingError("There is no labeled image to learn from in this train part.")
         preprocessing = self._input(task)
-        images = read_examples(task.images, task.labels, preprocessing, context)
-        validation = None
-        if task.validation is not None:
-            validation = read_examples(*task.validation, preprocessing, context)
+        images, validation = read_parts(task, self._places(task), preprocessing, context)
         architecture = self._architecture(preprocessing, self._scaling(images.pixels))
         network = make_network(architecture, None, preprocessing, context.device)
         history, best = self._coded(network, images, validation, task, context)
@@ -57,13 +53,7 @@ class TwoSteps(WithDecoder):
         if task.class_names:
             decided, more = self._classified(network, images, validation, task, context)
             chosen, history = chosen | decided, _phases(history, more) if more else history
-        model = Model(
-            network=network.to("cpu").eval(),
-            architecture=architecture,
-            preprocessing=preprocessing,
-            class_names=task.class_names,
-            recipe=self.configuration,
-        )
+        model = self.model_of(network, architecture, preprocessing, task)
         return Fitted(model, history, chosen, time.perf_counter() - started)
 
     def _coded(
@@ -90,17 +80,14 @@ class TwoSteps(WithDecoder):
                 return {}
             return head_columns(network, images, validation, len(task.class_names))
 
-        # Dropout draws from torch's own generator, which must not depend on what ran before.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(context.seed)
-            return train(
-                coder,
-                self._coding(coder, images, validation, self._passes(len(images)), watched),
-                self._schedule,
-                generator=generator,
-                advance=advance,
-                checkpoint=Checkpoint(task.checkpoint) if task.checkpoint else None,
-            )
+        return train(
+            coder,
+            self._coding(coder, images, validation, self._passes(len(images)), watched),
+            self._schedule,
+            generator=generator,
+            advance=advance,
+            checkpoint=Checkpoint(task.checkpoint) if task.checkpoint else None,
+        )
 
     def _classified(
         self,

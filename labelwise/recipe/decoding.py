@@ -28,9 +28,9 @@ from labelwise.nn.width import scaled
 from labelwise.recipe.base import EVERY_FIT, Context, Cost, Task, Twin, option
 from labelwise.recipe.cnn import PRESETS as CNN
 from labelwise.recipe.cnn import Cnn
+from labelwise.recipe.inputs import are_large
 from labelwise.recipe.rehearsal import ANSWERED, blank, reading_seconds, step_seconds
 from labelwise.recipe.scratch import FromScratch, course
-from labelwise.recipe.sizes import enough_passes
 
 PRESETS: dict[str, dict[str, Any]] = {
     **{name: {**values, "decoder": MIRROR} for name, values in CNN.items()},
@@ -77,7 +77,7 @@ class WithDecoder(FromScratch):
         return scaled(self.layers or "", self.width or 1.0)
 
     def unsuited(self, images: Images) -> str | None:
-        if np.median(images.sizes) > 2 * self.largest_side:
+        if are_large(images, self.largest_side):
             return "images are larger than 128 pixels, of which a code made anew keeps little"
         return None
 
@@ -110,7 +110,7 @@ class WithDecoder(FromScratch):
             return float(history[0]["seconds"])
 
         everything = task.images.dataset.images(task.images.dataset.usable)
-        answer = _encoding_seconds(network, preprocessing, context.device)
+        answer = encoding_seconds(network, preprocessing.shape, context.device)
         return Cost(
             once=reading_seconds(task.images, everything, preprocessing),
             fit=EVERY_FIT + 2 * answer * len(task.labeled),
@@ -122,8 +122,8 @@ class WithDecoder(FromScratch):
             everything=True,
         )
 
-    def enough_passes(self, task: Task) -> float:
-        return enough_passes(len(task.images), self.width or 1.0)
+    def _places(self, task: Task) -> np.ndarray:
+        return np.arange(len(task.labels))
 
     def _learned(self, task: Task) -> int:
         """Images that an epoch goes through, before few of them are passed over several times."""
@@ -145,13 +145,25 @@ class WithDecoder(FromScratch):
         return Passes.of(images, self.batch or 1, self.least_steps or 0, self.share or 1.0)
 
 
-def _encoding_seconds(network: Network, preprocessing: Preprocessing, device: str) -> float:
-    """Seconds for the code of an image."""
-    pixels = blank(ANSWERED, preprocessing.shape, device).pixels
+def check_hidden(recipe: str, hidden: tuple[int, ...] | None) -> None:
+    """Refuse units of a classifier's hidden layers that make no sense.
+
+    Raises:
+        OptionError: there is one that is not positive.
+    """
+    if hidden and min(hidden) < 1:
+        raise OptionError(f"{recipe}(hidden={hidden}): give positive numbers, as in 25-15.")
+
+
+def encoding_seconds(
+    network: Network, shape: tuple[int, int, int], device: str, images: int = ANSWERED
+) -> float:
+    """Seconds for the code of an image, timed on so many empty ones."""
+    pixels = blank(images, shape, device).pixels
 
     def timed() -> float:
         started = time.perf_counter()
         encoded(network, pixels)
-        return (time.perf_counter() - started) / ANSWERED
+        return (time.perf_counter() - started) / images
 
     return median(timed() for _ in range(3))

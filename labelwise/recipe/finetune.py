@@ -272,17 +272,14 @@ class Finetune(Recipe):
             context.advance(HEAD_SHARE + left, f"epoch {done} of {planned}")
             context.observe(record)
 
-        # Dropout draws from torch's own generator, which must not depend on what ran before.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(context.seed)
-            return train(
-                objective.network,
-                objective,
-                self._schedule,
-                generator=torch.Generator().manual_seed(context.seed),
-                advance=advance,
-                checkpoint=Checkpoint(task.checkpoint) if task.checkpoint else None,
-            )
+        return train(
+            objective.network,
+            objective,
+            self._schedule,
+            generator=torch.Generator().manual_seed(context.seed),
+            advance=advance,
+            checkpoint=Checkpoint(task.checkpoint) if task.checkpoint else None,
+        )
 
     @property
     def _schedule(self) -> Schedule:

@@ -60,7 +60,7 @@ class FrozenFit:
         """See `Recipe.fit`."""
         started = time.perf_counter()
         # The validation part judges the epochs, so that it must not teach the first head either.
-        task, quiet = replace(self.task, validation=None), replace(self.context, advance=_unheard)
+        task, quiet = replace(self.task, validation=None), self.context.quiet
         first = self.probe.fit(task, quiet)
         model, classes = first.model, len(self.task.class_names)
         directions = self._directions(model.preprocessing)
@@ -112,16 +112,15 @@ class FrozenFit:
             self.context.observe(record)
 
         file = self.task.checkpoint
-        with torch.random.fork_rng(devices=[]):  # a checkpoint brings torch's own generator back
-            return train(
-                learner,
-                objective,
-                self.schedule,
-                generator=torch.Generator().manual_seed(self.context.seed),
-                advance=advance,
-                checkpoint=Checkpoint(file) if file else None,
-                work=0.0,
-            )
+        return train(
+            learner,
+            objective,
+            self.schedule,
+            generator=torch.Generator().manual_seed(self.context.seed),
+            advance=advance,
+            checkpoint=Checkpoint(file) if file else None,
+            work=0.0,
+        )
 
     def _looks(self, directions: Directions, preprocessing: Preprocessing) -> ViewLooks:
         weak, strong = self._views(preprocessing)
@@ -174,10 +173,6 @@ class FrozenFit:
         images, labels = self.task.validation
         vectors = self._vectors(images, directions, preprocessing)
         return partial(_judged, learner, vectors, torch.from_numpy(labels))
-
-
-def _unheard(done: float, note: str) -> None:
-    return
 
 
 class _Learner(nn.Module):

@@ -23,7 +23,7 @@ import torch
 from labelwise.data.split import VALIDATION_FROM, deal
 from labelwise.nn.logistic import LogisticSolver
 from labelwise.nn.nearest import nearest_means
-from labelwise.nn.supervised import confusion_columns
+from labelwise.nn.supervised import answer_columns
 
 Stages = Literal["last", "inner", "all"]
 HeadName = Literal["logistic", "mean"]
@@ -134,10 +134,10 @@ class Features:
         else:
             assert choice.strength is not None
             heads = self._solver(choice.stages).solve(
+                torch.from_numpy(part.labels),
                 torch.from_numpy(part.weights)[None],
                 torch.tensor([choice.strength]),
                 rows=torch.from_numpy(part.places),
-                labels=torch.from_numpy(part.labels),
             )
         weight = heads.weight.new_zeros(self.embeddings.shape[1], self.classes)
         weight[columns] = heads.weight[0] / choice.temperature
@@ -185,10 +185,10 @@ class Features:
         labels = torch.from_numpy(part.labels[np.concatenate(held)])
         started = time.perf_counter()
         path = self._solver(stages).path(
+            torch.from_numpy(part.labels),
             torch.from_numpy(weights),
             strengths,
             rows=torch.from_numpy(part.places),
-            labels=torch.from_numpy(part.labels),
             tolerance=CLOSE,
         )
         for strength, heads in zip(strengths, path, strict=True):
@@ -200,20 +200,17 @@ class Features:
 
     def _record(self, logits: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
         temperature, loss = best_temperature(logits, labels)
-        confusion = np.zeros((self.classes, self.classes), np.int64)
-        np.add.at(confusion, (labels.numpy(), logits.argmax(1).numpy()), 1)
+        answers = logits.argmax(1).numpy()
         return {
             "temperature": temperature,
             "validation_loss": loss,
-            "validation_accuracy": float(confusion.trace() / confusion.sum()),
-            **confusion_columns("validation", confusion),
+            **answer_columns("validation", labels.numpy(), answers, self.classes),
         }
 
     def _solver(self, stages: Stages) -> LogisticSolver:
         if stages not in self._solvers:
             features = self.embeddings[:, self._columns(stages)]
-            none, blocks = torch.zeros(len(features), dtype=torch.int64), self._blocks(stages)
-            self._solvers[stages] = LogisticSolver(features, none, self.classes, blocks)
+            self._solvers[stages] = LogisticSolver(features, self.classes, self._blocks(stages))
         return self._solvers[stages]
 
     def _seen(self, stages: Stages) -> range:
@@ -233,6 +230,22 @@ class Features:
 def judged_folds(count: int) -> int:
     """Of so many labeled images, the inner folds that are held out in turn."""
     return min(INNER_FOLDS, math.ceil(JUDGING * INNER_FOLDS / max(count, 1)))
+
+
+def head_seconds(
+    count: int, width: int, classes: int, *, stages: bool = False, strengths: bool = True
+) -> float:
+    """Seconds that the choice of a head takes, about.
+
+    Args:
+        count: labeled images.
+        width: D.
+        classes: K.
+        stages, strengths: what is chosen.
+    """
+    # About 30 steps of two matrix products along a path, at 25 GFLOP/s with all around them.
+    tried = (2 if stages else 1) * (judged_folds(count) if strengths else 1)
+    return 30 * 4 * count * width * tried * classes / 25e9
 
 
 def best_temperature(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from labelwise.measure.verdicts import mcnemar
-from labelwise.nn.supervised import confusion_columns
+from labelwise.nn.supervised import answer_columns
 from labelwise.recipe.base import PseudoLabels
 
 LEAST = 1e-7  # probability, so that a loss is finite
@@ -17,13 +17,10 @@ SURE = 0.05  # p of a step that is called better or worse than the twin lies bel
 
 def judgement(proba: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Loss, accuracy and confusion matrix of answers (N, K), as history columns validation_*."""
-    confusion = np.zeros((proba.shape[1],) * 2, np.int64)
-    np.add.at(confusion, (labels, proba.argmax(1)), 1)
     own = proba[np.arange(len(labels)), labels].clip(LEAST)
     return {
         "validation_loss": float(-np.log(own).mean()),
-        "validation_accuracy": float(confusion.trace() / len(labels)),
-        **confusion_columns("validation", confusion),
+        **answer_columns("validation", labels, proba.argmax(1), proba.shape[1]),
     }
 
 

@@ -27,3 +27,8 @@ def own_input(
     if image_size is not None or not same or max(width, height) > largest_side:
         width = height = image_size or largest_side
     return Preprocessing(height, width, color or ("gray" if everything.gray else "rgb"), resize)
+
+
+def are_large(images: Images, largest_side: int) -> bool:
+    """Whether most of what images show would be lost at a limit of so many pixels a side."""
+    return bool(np.median(images.sizes) > 2 * largest_side)

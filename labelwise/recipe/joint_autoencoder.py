@@ -15,16 +15,15 @@ from torch import nn
 
 from labelwise.data.preprocess import Preprocessing
 from labelwise.errors import OptionError, TrainingError
-from labelwise.model import Model
 from labelwise.nn.checkpoint import Checkpoint
 from labelwise.nn.joint import Joint, rounds
 from labelwise.nn.network import Network
 from labelwise.nn.supervised import Examples, Supervised
 from labelwise.nn.train import Objective, train
 from labelwise.recipe.base import Context, Cost, Fitted, Task, option
-from labelwise.recipe.decoding import PRESETS, WithDecoder
+from labelwise.recipe.decoding import PRESETS, WithDecoder, check_hidden
 from labelwise.recipe.ranges import Reals
-from labelwise.recipe.scratch import channel_statistics, make_network, read_examples
+from labelwise.recipe.scratch import channel_statistics, make_network, read_parts
 
 WEIGHTS = (0.1, 1.0, 10.0)  # that are tried where none is given
 BY_RULE = 1.0  # without a validation part: both losses begin near 1 to 2
@@ -58,10 +57,7 @@ class JointAutoencoder(WithDecoder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.hidden and min(self.hidden) < 1:
-            raise OptionError(
-                f"joint-autoencoder(hidden={self.hidden}): give positive numbers, as in 25-15."
-            )
+        check_hidden(self.name, self.hidden)
         if self.weight is not None and not 0 < self.weight < float("inf"):
             raise OptionError(f"joint-autoencoder(weight={self.weight}): must be positive.")
 
@@ -114,10 +110,7 @@ class JointAutoencoder(WithDecoder):
         """One training with a weight."""
         started = time.perf_counter()
         preprocessing = self._input(task)
-        images = read_examples(task.images, task.labels, preprocessing, context)
-        validation = None
-        if task.validation is not None:
-            validation = read_examples(*task.validation, preprocessing, context)
+        images, validation = read_parts(task, self._places(task), preprocessing, context)
         architecture = self._architecture(preprocessing, self._scaling(images.pixels))
         classes = len(task.class_names)
         network = make_network(architecture, classes, preprocessing, context.device)
@@ -128,24 +121,15 @@ class JointAutoencoder(WithDecoder):
             context.advance(done / planned, f"weight {weight:g}, epoch {done} of {planned}")
             context.observe(record)
 
-        # Dropout draws from torch's own generator, which must not depend on what ran before.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(context.seed)
-            history, best = train(
-                network,
-                self._joint(network, images, validation, weight),
-                self._schedule,
-                generator=generator,
-                advance=advance,
-                checkpoint=Checkpoint(checkpoint) if checkpoint else None,
-            )
-        model = Model(
-            network=network.to("cpu").eval(),
-            architecture=architecture,
-            preprocessing=preprocessing,
-            class_names=task.class_names,
-            recipe=self.configuration,
+        history, best = train(
+            network,
+            self._joint(network, images, validation, weight),
+            self._schedule,
+            generator=generator,
+            advance=advance,
+            checkpoint=Checkpoint(checkpoint) if checkpoint else None,
         )
+        model = self.model_of(network, architecture, preprocessing, task)
         chosen = {"best_epoch": best, "weight": weight}
         history = [{**record, "weight": weight} for record in history]
         return Fitted(model, history, chosen, time.perf_counter() - started)

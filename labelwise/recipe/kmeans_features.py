@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, cast
 
-import numpy as np
 import torch
 
 from labelwise.data.dataset import Images
@@ -19,7 +18,9 @@ from labelwise.nn.coding import encoded
 from labelwise.nn.network import Network
 from labelwise.recipe.base import EVERY_FIT, Context, Cost, Fitted, Recipe, Task, Twin, option
 from labelwise.recipe.code_heads import logistic_head
-from labelwise.recipe.inputs import own_input
+from labelwise.recipe.decoding import encoding_seconds
+from labelwise.recipe.heads import head_seconds
+from labelwise.recipe.inputs import are_large, own_input
 from labelwise.recipe.ranges import choices
 from labelwise.recipe.rehearsal import reading_seconds
 
@@ -67,7 +68,7 @@ class KmeansFeatures(Recipe):
             )
 
     def unsuited(self, images: Images) -> str | None:
-        if np.median(images.sizes) > 2 * LARGEST_SIDE:
+        if are_large(images, LARGEST_SIDE):
             return "images are larger than 64 pixels, where patches of a few pixels say little"
         return None
 
@@ -110,18 +111,13 @@ class KmeansFeatures(Recipe):
         preprocessing = self._input(task)
         network = build(self._architecture(preprocessing), None, preprocessing.shape)
         network = network.to(context.device)
-        pixels = torch.zeros(TIMED, *preprocessing.shape, dtype=torch.uint8, device=context.device)
-        encoded(network, pixels)
-        started = time.perf_counter()
-        encoded(network, pixels)
-        answer = (time.perf_counter() - started) / TIMED
+        answer = encoding_seconds(network, preprocessing.shape, context.device, TIMED)
         # An iteration compares as many patches as some images have, and sums them up as well.
         places = (preprocessing.height - self.patch + 1) * (preprocessing.width - self.patch + 1)
         clustering = ITERATIONS * answer * self._patch_count(len(task.images)) / places
         everything = task.images.dataset.images(task.images.dataset.usable)
         labels = len(task.labeled)
-        # About 60 steps of two matrix products for 40 heads, at 40 GFLOP/s.
-        head = 60 * 4 * labels * 4 * self.centroids * 40 * len(task.class_names) / 40e9
+        head = head_seconds(labels, 4 * self.centroids, len(task.class_names))
         return Cost(
             once=reading_seconds(task.images, everything, preprocessing),
             fit=EVERY_FIT + clustering + answer * labels + head,

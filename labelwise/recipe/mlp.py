@@ -6,26 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
 from labelwise.data.dataset import Images
 from labelwise.errors import OptionError
 from labelwise.nn.width import scaled
 from labelwise.recipe.base import option
+from labelwise.recipe.inputs import are_large
 from labelwise.recipe.ranges import Integers, Parts, Range, choices
-from labelwise.recipe.scratch import FromScratch, course
+from labelwise.recipe.scratch import FromScratch, course, settling
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "small": {
-        "hidden": (256, 64),
-        "optimizer": "adam",
-        "lr": 1e-3,
-        "decay": "cosine",
-        "batch": 64,
-        "patience": 10,
-        "least_steps": 20,
-        "scale": "standard",
-    },
+    "small": {"hidden": (256, 64), **settling(1e-3)},
     "dense10": {"hidden": (10,), **course("adam", 1e-3, 32, 10)},
     "first-mlp": {"hidden": (32, 16), **course("sgd", 0.01, 128, 10)},
     "first-mlp-color": {"hidden": (32, 16), **course("sgd", 0.01, 128, 20)},
@@ -64,7 +54,7 @@ class Mlp(FromScratch):
             raise OptionError(f"mlp(hidden={self.hidden}): give positive numbers, as in 256-64.")
 
     def unsuited(self, images: Images) -> str | None:
-        if np.median(images.sizes) > 2 * self.largest_side:
+        if are_large(images, self.largest_side):
             return "images are larger than 64 pixels, where a fully connected network learns little"
         return None
 

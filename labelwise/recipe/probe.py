@@ -32,7 +32,7 @@ from labelwise.recipe.base import (
     option,
     without_validation,
 )
-from labelwise.recipe.heads import Features, HeadName, Part, Stages, judged_folds
+from labelwise.recipe.heads import Features, HeadName, Part, Stages, head_seconds
 from labelwise.recipe.ranges import Reals, choices
 from labelwise.transfer import find_backbone
 
@@ -160,11 +160,13 @@ class Probe(Recipe):
         everything = dataset.images(dataset.usable[dataset.labels[dataset.usable] >= 0])
         preprocessing = self._input(everything, backbone)
         once = embedding_seconds(backbone, preprocessing, everything)
-        # About 30 steps of two matrix products along a path, at 25 GFLOP/s with all around them.
-        count = len(task.labeled)
-        tried = (1 if self.stages else 2) * (1 if self.strength else judged_folds(count))
-        columns = tried * len(task.class_names)
-        head = 30 * 4 * count * load_body(backbone).width * columns / 25e9
+        head = head_seconds(
+            len(task.labeled),
+            load_body(backbone).width,
+            len(task.class_names),
+            stages=not self.stages,
+            strengths=not self.strength,
+        )
         return Cost(once=once, fit=EVERY_FIT + head)
 
     def sizes(self, task: Task) -> Sequence[Self]:

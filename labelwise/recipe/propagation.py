@@ -13,6 +13,7 @@ from labelwise.errors import OptionError
 from labelwise.model import Model
 from labelwise.nn.graph import Graph, confidence, spread_out
 from labelwise.nn.taps import Taps
+from labelwise.recipe.adopt import SMALLEST
 from labelwise.recipe.around import Around, Work
 from labelwise.recipe.base import Context, Fitted, PseudoLabels
 from labelwise.recipe.probe import Probe
@@ -20,7 +21,6 @@ from labelwise.recipe.probe import Probe
 # Of the loss, what pseudo-labels make up in the steps behind the twin, in which they have none.
 SHARES = (0.0, 0.5, 0.8, 0.95)
 USUAL = 3
-SMALLEST = 1e-6  # weight of a pseudo-label
 
 
 @dataclass(frozen=True)

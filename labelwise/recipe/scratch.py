@@ -31,6 +31,7 @@ from labelwise.nn.views import parse_views
 from labelwise.nn.whiten import whitening_filters
 from labelwise.recipe.base import EVERY_FIT, Context, Cost, Fitted, Recipe, Task, option
 from labelwise.recipe.inputs import own_input
+from labelwise.recipe.presets import fill
 from labelwise.recipe.ranges import Reals, choices
 from labelwise.recipe.rehearsal import answer_seconds, blank, reading_seconds, step_seconds
 from labelwise.recipe.sizes import LADDER, enough_passes, spread
@@ -69,6 +70,19 @@ def course(optimizer: str, lr: float, batch: int, epochs: int) -> dict[str, Any]
         "patience": 0,
         "least_steps": 0,
         "scale": "unit",
+    }
+
+
+def settling(lr: float) -> dict[str, Any]:
+    """A preset as long as it takes: Adam, a cosine rate, stopped where validation stands still."""
+    return {
+        "optimizer": "adam",
+        "lr": lr,
+        "decay": "cosine",
+        "batch": 64,
+        "patience": 10,
+        "least_steps": 20,
+        "scale": "standard",
     }
 
 
@@ -119,14 +133,7 @@ class FromScratch(Recipe):
     resize: Resize | None = option(None, "crop to the middle, squash, or pad with black")
 
     def __post_init__(self) -> None:
-        if self.preset not in self.presets:
-            raise OptionError(
-                f"{self.name}(preset={self.preset}): there is no such preset. "
-                f"Choose from {', '.join(self.presets)}."
-            )
-        for name, value in {**PLAIN, **self.presets[self.preset]}.items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
+        fill(self, self.preset, self.presets, PLAIN)
         for item in fields(self):
             value = getattr(self, item.name)
             if not isinstance(value, int | float):
@@ -154,12 +161,7 @@ class FromScratch(Recipe):
     def fit(self, task: Task, context: Context) -> Fitted:
         started = time.perf_counter()
         places, preprocessing = self._places(task), self._input(task)
-        weights = None if task.weights is None else task.weights[places]
-        images = task.images.subset(places)
-        examples = read_examples(images, task.labels[places], preprocessing, context, weights)
-        validation = None
-        if task.validation is not None:
-            validation = read_examples(*task.validation, preprocessing, context)
+        examples, validation = read_parts(task, places, preprocessing, context)
         architecture = self._architecture(preprocessing, self._scaling(examples.pixels))
         generator = torch.Generator().manual_seed(context.seed)
         network = make_network(architecture, len(task.class_names), preprocessing, context.device)
@@ -170,26 +172,16 @@ class FromScratch(Recipe):
             context.observe(record)
 
         objective = self._objective(network, examples, validation, preprocessing.color)
-        # Dropout draws from torch's own generator, which must not depend on what ran before.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(context.seed)
-            history, best = train(
-                network,
-                objective,
-                self._schedule,
-                generator=generator,
-                advance=advance,
-                checkpoint=Checkpoint(task.checkpoint) if task.checkpoint else None,
-                work=_work(network, objective),
-            )
-        model = Model(
-            network=network.to("cpu").eval(),
-            architecture=architecture,
-            preprocessing=preprocessing,
-            class_names=task.class_names,
-            recipe=self.configuration,
-            facts=self._facts,
+        history, best = train(
+            network,
+            objective,
+            self._schedule,
+            generator=generator,
+            advance=advance,
+            checkpoint=Checkpoint(task.checkpoint) if task.checkpoint else None,
+            work=_work(network, objective),
         )
+        model = self.model_of(network, architecture, preprocessing, task)
         return Fitted(model, history, {"best_epoch": best}, time.perf_counter() - started)
 
     def cost(self, task: Task, context: Context) -> Cost:
@@ -266,6 +258,23 @@ class FromScratch(Recipe):
         """The recipe with the median best epoch of some fits for its last."""
         epochs = [int(values["best_epoch"]) for values in chosen]
         return replace(self, epochs=max(1, round(median(epochs)))) if epochs else self
+
+    def model_of(
+        self,
+        network: Network,
+        architecture: Mapping[str, Any],
+        preprocessing: Preprocessing,
+        task: Task,
+    ) -> Model:
+        """What a network that has learned becomes."""
+        return Model(
+            network=network.to("cpu").eval(),
+            architecture=architecture,
+            preprocessing=preprocessing,
+            class_names=task.class_names,
+            recipe=self.configuration,
+            facts=self._facts,
+        )
 
     def _scaling(self, pixels: torch.Tensor) -> dict[str, list[float]]:
         """Mean and deviation of every channel that the network is to take for its own."""
@@ -375,7 +384,19 @@ def make_network(
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def read_examples(
+def read_parts(
+    task: Task, places: np.ndarray, preprocessing: Preprocessing, context: Context
+) -> tuple[Examples, Examples | None]:
+    """Images of a task, those at some places and those of its validation part."""
+    weights = None if task.weights is None else task.weights[places]
+    images = task.images.subset(places)
+    examples = _examples(images, task.labels[places], preprocessing, context, weights)
+    if task.validation is None:
+        return examples, None
+    return examples, _examples(*task.validation, preprocessing, context)
+
+
+def _examples(
     images: Images,
     labels: np.ndarray,
     preprocessing: Preprocessing,

@@ -14,6 +14,7 @@ from labelwise.model import Model
 from labelwise.recipe.adopt import adopt
 from labelwise.recipe.around import Around, Work
 from labelwise.recipe.base import Context, Fitted, PseudoLabels, Recipe, option
+from labelwise.recipe.presets import fill
 from labelwise.recipe.ranges import Reals
 
 Weighing = Literal["confidence", "none"]
@@ -58,15 +59,8 @@ class SelfTraining(Around):
     )
 
     def __post_init__(self) -> None:
-        if self.preset not in self.presets:
-            raise OptionError(
-                f"self-training(preset={self.preset}): there is no such preset. "
-                f"Choose from {', '.join(self.presets)}."
-            )
         usual = {"weighing": "confidence" if self.base.weighs else "none"}
-        for name, value in {**usual, **self.presets[self.preset]}.items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
+        fill(self, self.preset, self.presets, usual)
         super().__post_init__()
         if not 1 <= self.last <= 100:
             raise OptionError(f"self-training(rounds={self.rounds}): must be from 1 to 100.")
