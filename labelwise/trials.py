@@ -250,7 +250,9 @@ def _finish(variant: Variant, split: Split, fitted: Fitted, dataset: Dataset, ru
         judge(fitted.model, trial, dataset, split.held_out, absent)
     shown = split.unlabeled if not dataset.class_names else split.held_out
     if len(shown):
-        keep_pictures(fitted.model, dataset.images(shown), trial.folder)
+        models = (fitted.model, *fitted.stages.values())
+        makes = next((m for m in models if m.network.decoder is not None), fitted.model)
+        keep_pictures(makes, dataset.images(shown), trial.folder)
     write_parquet(trial.folder / "history.parquet", pd.DataFrame(fitted.history))
     if fitted.pseudo:
         write_parquet(trial.folder / "pseudo.parquet", _pseudo_labels(fitted.pseudo, dataset))

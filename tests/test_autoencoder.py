@@ -13,9 +13,11 @@ from labelwise.errors import LayerError, OptionError, UsageError
 from labelwise.recipe.autoencoder import Autoencoder
 from labelwise.recipe.base import Context, Task
 from labelwise.recipe.cnn import Cnn
+from labelwise.recipe.inner import TWIN
 from tests.tasks import gratings
 
-SMALL = {"layers": "conv8 3x3 stride 2 same relu, dense 16 relu", "epochs": 3, "least_steps": 10}
+LAYERS = "conv8 3x3 stride 2 same relu, dense 16 relu"
+SMALL = {"layers": LAYERS, "epochs": 3, "least_steps": 10, "fallback": "no"}
 
 
 def task_of(images, labels, held=0):
@@ -56,6 +58,30 @@ def test_a_tuned_encoder_learns_from_the_labels(task, hidden):
     assert not np.allclose(fitted.model.embed(task.images), plain, atol=1e-3)
     assert [record["phase"] for record in fitted.history] == ["code"] * 3 + ["head"] * 3
     assert [record["epoch"] for record in fitted.history] == [1, 2, 3, 4, 5, 6]
+
+
+def test_where_held_labels_do_not_speak_for_it_its_twin_is_the_result(task):
+    recipe = Autoencoder(**{**SMALL, "fallback": "yes"})
+    images, _ = task.validation
+    told = recipe.twin.recipe.fit(dataclasses.replace(task, validation=None), Context()).model
+    agreed = (images, told.predict_proba(images).argmax(1))  # what the twin takes them for
+    fitted = recipe.fit(dataclasses.replace(task, validation=agreed), Context())
+    assert fitted.chosen["returned"] == TWIN
+    assert fitted.model.network.decoder is None
+    alone = fitted.stages["alone"]
+    plain, _ = codes_of(Autoencoder(**SMALL), task)
+    np.testing.assert_array_equal(alone.embed(task.images), plain)
+    assert alone.reconstruct(images).shape == (15, 1, 12, 12)
+    assert isinstance(recipe.settled([fitted.chosen]), Cnn)
+
+
+def test_tuning_leaves_the_decoder_as_it_was(task):
+    plain, tuned = (
+        Autoencoder(**SMALL, encoder=encoder).fit(task, Context()).model.network.decoder
+        for encoder in ("frozen", "tuned")
+    )
+    for before, after in zip(plain.parameters(), tuned.parameters(), strict=True):
+        torch.testing.assert_close(before, after, rtol=0, atol=0)
 
 
 def test_the_final_fit_runs_the_median_epochs_of_both_steps():

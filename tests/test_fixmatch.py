@@ -13,6 +13,7 @@ from labelwise.estimator import ImageClassifier
 from labelwise.features import embedding_store, input_of
 from labelwise.recipe.base import Context, Task
 from labelwise.recipe.fixmatch import FixMatch
+from labelwise.recipe.inner import STUDENT, TWIN
 from labelwise.recipe.probe import Probe
 from labelwise.recipe.self_training import SelfTraining
 from labelwise.recipe.variants import parse_variants
@@ -74,9 +75,9 @@ def test_the_history_says_what_the_pool_contributed(recipe):
 @both
 def test_validation_judges_and_teaches_nothing(recipe):
     task = task_of()
-    held = np.flatnonzero(~GIVEN)[:5]  # too few for the twin to be called better
+    held = np.flatnonzero(~GIVEN)[:5]
     judged = dataclasses.replace(task, validation=(task.images.subset(held), LABELS[held]))
-    fitted = recipe.fit(judged, Context(seed=1))
+    fitted = recipe.alone(judged, Context(seed=1))
     np.testing.assert_array_equal(fitted.model.logits(task.images), logits_of(recipe, task))
     confusion = np.reshape(fitted.history[-1]["validation_confusion"], (3, 3))
     np.testing.assert_array_equal(confusion.sum(1), np.bincount(LABELS[held], minlength=3))
@@ -151,19 +152,29 @@ def test_where_held_labels_say_that_the_twin_is_better_it_is_the_result(recipe):
     np.testing.assert_array_equal(fitted.model.logits(task.images), again.logits(task.images))
 
 
+def decided(verdict, returned):
+    """What a fit decided; the twin has its own best epoch."""
+    twin = {"twin": {"best_epoch": 7}} if returned == TWIN else {}
+    return {"best_epoch": 2, "verdict": verdict, "returned": returned, **twin}
+
+
+HURT, UNCLEAR, HELPED = decided("hurt", TWIN), decided("cannot tell", TWIN), decided("x", STUDENT)
+
+
 @pytest.mark.parametrize(
-    ("verdicts", "kept", "said"),
+    ("folds", "epochs", "said"),
     [
-        (["hurt", "hurt", "helped"], False, "in 2 of 3 fits"),
-        (["hurt", "helped", "cannot tell"], True, "in 1 of 3 fits"),
-        (["cannot tell", None], True, "cannot tell"),
-        (["cannot tell", "helped"], True, None),
+        ((HURT, HURT, HELPED), None, "hurt in 2 of 3 fits"),
+        ((HURT, UNCLEAR, HELPED), None, "hurt in 1 and helped too little to tell in 1 of 3 fits"),
+        ((HURT, HELPED, HELPED), 2, "hurt in 1 of 3 fits"),
+        ((HELPED, HELPED), 2, None),
+        (({"best_epoch": 2}, {"best_epoch": 2}), 2, "too few labels to tell"),
     ],
 )
-def test_the_final_fit_does_what_most_folds_say(verdicts, kept, said):
-    chosen = [{"best_epoch": 2, **({"verdict": v} if v else {})} for v in verdicts]
-    assert SCRATCH.settled(chosen) == (SCRATCH if kept else SCRATCH.twin.recipe)
-    remark = SCRATCH.remark(chosen)
+def test_the_final_fit_does_what_most_folds_say(folds, epochs, said):
+    own = dataclasses.replace(SCRATCH, epochs=epochs or 7)
+    assert SCRATCH.settled(folds) == (own if epochs else own.twin.recipe)
+    remark = SCRATCH.remark(folds)
     assert remark is None if said is None else said in remark
 
 

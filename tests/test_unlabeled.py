@@ -5,14 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
 
 import labelwise
 from labelwise.errors import OptionError
-from labelwise.measure.verdicts import mcnemar
 from labelwise.plan import Plan, _filled
 from labelwise.recipe.base import Context, PseudoLabels, Task
 from labelwise.recipe.cnn import Cnn
-from labelwise.recipe.inner import adopted, judgement, verdict
+from labelwise.recipe.inner import STUDENT, TWIN, Judged, adopted, paired_t, verdict
 from labelwise.recipe.mlp import Mlp
 from labelwise.recipe.probe import Probe
 from labelwise.recipe.propagation import SHARES, Propagation, _shared
@@ -84,19 +86,57 @@ def test_options_for_all_recipes_reach_the_one_inside():
     assert variant.recipe.base == Probe(image_size=96)
 
 
-def test_the_verdict_is_mcnemars():
-    student, twin = np.arange(40) < 35, np.arange(40) < 20
-    found = verdict(twin, student)
-    assert (found["verdict"], found["p"]) == ("helped", mcnemar(student, twin))
-    assert verdict(student, twin)["verdict"] == "hurt"
-    assert verdict(twin, twin)["verdict"] == "cannot tell"
+@settings(deadline=None)
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=30))
+def test_the_paired_test_is_students(differences):
+    values = np.array(differences)
+    worse, p = paired_t(values)
+    if values.std(ddof=1) > 1e-6:
+        assert p == pytest.approx(ttest_1samp(values, 0).pvalue, abs=1e-9)
+        expected = ttest_1samp(values, 0, alternative="greater").pvalue
+        assert worse == pytest.approx(expected, abs=1e-9)
+
+
+def answers(right, sure=0.9):
+    """Judged answers for two classes, of which some are right."""
+    labels = np.arange(len(right)) % 2
+    proba = np.where(right, sure, 1 - sure)[:, None].repeat(2, 1)
+    proba[np.arange(len(right)), 1 - labels] = 1 - proba[np.arange(len(right)), labels]
+    return Judged.of(proba, labels)
+
+
+@pytest.mark.parametrize(
+    ("right", "twin_right", "word", "returned"),
+    [
+        (35, 20, "helped", STUDENT),
+        (20, 35, "hurt", TWIN),
+        (34, 31, "cannot tell", STUDENT),
+        (32, 32, "cannot tell", TWIN),
+        (31, 32, "cannot tell", TWIN),
+    ],
+)
+def test_the_twin_is_returned_unless_the_student_is_likely_better(
+    right, twin_right, word, returned
+):
+    found = verdict(answers(np.arange(40) < twin_right), answers(np.arange(40) < right))
+    assert (found["verdict"], found["returned"]) == (word, returned)
+    assert found["gain"] == pytest.approx((right - twin_right) / 40)
+
+
+def test_how_sure_a_model_is_of_itself_is_no_reason_to_prefer_it():
+    right = np.arange(40) < 30
+    timid, bold = answers(right, 0.6), answers(right, 0.99)
+    np.testing.assert_allclose(timid.losses, bold.losses, atol=0.05)
 
 
 def test_a_judgement_counts_rows_of_the_truth():
     proba = np.array([[0.5, 0.5 - 1e-9], [0.2, 0.8], [0.9, 0.1]])
-    found = judgement(proba, np.array([0, 1, 1]))
-    assert found["validation_confusion"] == [1, 0, 1, 1]
-    assert found["validation_loss"] == pytest.approx(-np.log([0.5, 0.8, 0.1]).mean())
+    found = Judged.of(proba, np.array([0, 1, 1]))
+    assert found.record["validation_confusion"] == [1, 0, 1, 1]
+    cooled = proba ** (1 / found.record["temperature"])
+    own = (cooled / cooled.sum(1, keepdims=True))[np.arange(3), [0, 1, 1]]
+    np.testing.assert_allclose(found.losses, -np.log(own), rtol=1e-6)
+    assert found.record["validation_loss"] == pytest.approx(found.losses.mean())
 
 
 def test_adopted_images_are_those_of_the_last_round():

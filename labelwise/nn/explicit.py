@@ -82,7 +82,10 @@ class ExplicitNetwork:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._gradients: Gradients = {w: torch.empty_like(w) for w in plan.network.parameters()}
+        body, head = plan.network.body, cast(nn.Module, plan.network.head)
+        # A decoder has no part in the answers, and so no gradient.
+        weights = (*body.parameters(), *head.parameters())
+        self._gradients: Gradients = {w: torch.empty_like(w) for w in weights}
         self._parts: dict[torch.Size, list[Part]] = {}
         self._latest: list[Part] = []
 

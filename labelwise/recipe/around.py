@@ -2,9 +2,10 @@
 
 They go in steps. Step 0 is the base recipe on the given labels alone, the supervised twin; every
 later step fits the base anew, with pseudo-labels beside the given labels, which stay as they are.
-The step whose model is returned, step 0 included, is chosen on given labels that none of the
-compared models has learned from: the validation part, for a base that needs one anyway; otherwise
-inner folds. Below five labels per class there is nothing to choose on, and a rule decides.
+The step whose model is returned is chosen on given labels that none of the compared models has
+learned from: the validation part, for a base that needs one anyway; otherwise inner folds. It is
+the one with least loss if a paired test says that it is better than step 0, and otherwise step 0.
+Below five labels per class there is nothing to choose on, and a rule decides.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ from labelwise.recipe.base import (
     without_validation,
 )
 from labelwise.recipe.heads import INNER_FOLDS
-from labelwise.recipe.inner import adopted, judgement, verdict
+from labelwise.recipe.inner import STUDENT, Judged, adopted, fallbacks, verdict
 from labelwise.recipe.probe import Probe
 from labelwise.recipe.ranges import Reals
 
-INNER_POOL = 5_000  # unlabeled images that the choice of a step is made with, at most
+INNER_POOL = 5_000  # unlabeled images that inner folds choose a step with, at most
+PATIENCE = 2  # steps behind the best one
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,16 @@ class Work:
         return replace(
             self.task, labels=labels, weights=weights if weighed else None, pseudo=pseudo
         )
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Given labels that step 0 of a work has not learned from: int64 (M,) of some images."""
+
+    work: Work
+    first: Fitted
+    images: Images
+    labels: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -117,61 +129,69 @@ class Around(Recipe):
         if not self.base.decides_on_validation:
             task = without_validation(task)
         task = replace(task, checkpoint=None)
-        work = Work(task, np.flatnonzero(task.labels == UNLABELED))
         if not len(task.labeled):
             raise TrainingError("There is no labeled image to learn from in this train part.")
+        work = Work(task, np.flatnonzero(task.labels == UNLABELED))
+        context.advance(0.0, "without the unlabeled images")
+        first = self.base.fit(task, context.quiet)
+        work = self._familiar(work, first)
+        chosen: dict[str, Any] = {"step": self.usual if self.step is None else self.step}
+        chosen["verdict"] = "cannot tell"
         history: list[dict[str, Any]] = []
-        step = self.usual if self.step is None else self.step
-        chosen: dict[str, Any] = {"step": step, "verdict": "cannot tell"}
-        judged = self._judged(work, context.seed) if self.step is None and len(work.open) else []
-        if judged:
-            context.advance(0.0, "choosing on held labels")
-            history, chosen = self._compared(judged, context.quiet)
+        made: Sequence[Fitted] = ()
         if not len(work.open):
             chosen["step"] = 0
-        fits = self._begun([work], context)
-        works = [self._familiar(work, fits[0])]
-        steps = self.route(int(chosen["step"])) if chosen["step"] else ()
-        for done, step in enumerate(steps, start=1):
-            context.advance(done / (len(steps) + 1), f"step {step} of {steps[-1]}")
-            fits = self.advanced(works, step, fits, context)
-        (fitted,) = fits
+        elif self.step is None and (judged := self._judged(work, first, context)):
+            history, chosen, made = self._compared(judged, context)
+        step = int(chosen["step"])
+        fitted = made[step] if made else self._last(work, first, step, context)
         return Fitted(
             replace(fitted.model, recipe=self.configuration),
             history or fitted.history,
-            {**chosen, "base": dict(fitted.chosen)},
+            {**chosen, "base": dict((fitted if made else first).chosen)},
             time.perf_counter() - started,
             pseudo=fitted.pseudo,
         )
 
-    def _begun(self, works: Sequence[Work], context: Context) -> list[Fitted]:
-        """Step 0: the base on the given labels."""
-        return list(self.base.fit_many([work.task for work in works], context))
+    def _last(self, work: Work, first: Fitted, step: int, context: Context) -> Fitted:
+        """The fit of a step, from step 0 on."""
+        # How sure its answers are to be was found for the given labels alone.
+        known = {name: v for name, v in first.chosen.items() if name != "temperature"}
+        fits = [replace(first, chosen=known)]
+        steps = self.route(step) if step else ()
+        for done, number in enumerate(steps):
+            context.advance(0.5 + 0.5 * done / len(steps), f"step {number} of {steps[-1]}")
+            fits = self.advanced([work], number, fits, context.quiet)
+        return fits[0] if steps else first
 
-    def _judged(self, work: Work, seed: int) -> list[tuple[Work, Images, np.ndarray]]:
-        """Works that lack some given labels, and these; none if there are too few to choose on."""
+    def _judged(self, work: Work, first: Fitted, context: Context) -> list[_Held]:
+        """Step 0 on works that lack some given labels, and these; none if there are too few to
+        choose on."""
         task = work.task
         if task.validation is not None:
-            return [(self._thinned(work, seed), *task.validation)]
+            return [_Held(work, first, *task.validation)]
         given = task.labeled
         labels = task.labels[given]
         if self.base.decides_on_validation or len(given) < VALIDATION_FROM * len(np.unique(labels)):
             return []
         groups = task.images.dataset.groups[task.images.rows[given]]
-        dealt = deal(labels, groups, [1 / INNER_FOLDS] * INNER_FOLDS, [seed, 5])
-        found = []
-        for fold in np.unique(dealt):
-            held = given[dealt == fold]
+        dealt = deal(labels, groups, [1 / INNER_FOLDS] * INNER_FOLDS, [context.seed, 5])
+        drawn = np.random.default_rng([context.seed, 6]).permutation(work.open)
+        some = np.sort(drawn[:INNER_POOL])
+        parts = [given[dealt == fold] for fold in np.unique(dealt)]
+        works = []
+        for held in parts:
             hidden = task.labels.copy()
             hidden[held] = UNLABELED
-            inner = self._thinned(Work(replace(task, labels=hidden), work.open), seed)
-            found.append((inner, task.images.subset(held), task.labels[held]))
-        return found
-
-    def _thinned(self, work: Work, seed: int) -> Work:
-        """The work with no more unlabeled images than a choice needs, the same for all folds."""
-        drawn = np.random.default_rng([seed, 6]).permutation(work.open)
-        return replace(work, open=np.sort(drawn[:INNER_POOL]))
+            works.append(Work(replace(task, labels=hidden), some))
+        # What the base decides was decided with all given labels, for step 0 itself; the steps are
+        # compared at their best temperatures, which no fit needs to look for.
+        base = self.base.pinned({**first.chosen, "temperature": 1.0})
+        fits = base.fit_many([part.task for part in works], context.quiet)
+        return [
+            _Held(part, fitted, task.images.subset(held), task.labels[held])
+            for part, fitted, held in zip(works, fits, parts, strict=True)
+        ]
 
     def _familiar(self, work: Work, fitted: Fitted) -> Work:
         """The work without the share of unlabeled images that are least like any class."""
@@ -188,35 +208,44 @@ class Around(Recipe):
         return replace(work, open=work.open[kept])
 
     def _compared(
-        self, judged: Sequence[tuple[Work, Images, np.ndarray]], context: Context
-    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """A record per step, of its answers for the held labels, and the step with least loss."""
-        works = [work for work, _, _ in judged]
-        fits = self._begun(works, context)
-        works = [self._familiar(w, f) for w, f in zip(works, fits, strict=True)]
-        labels = np.concatenate([held for _, _, held in judged])
+        self, held: Sequence[_Held], context: Context
+    ) -> tuple[list[dict[str, Any]], dict[str, Any], list[Fitted]]:
+        """A record per step, of its answers for the held labels; the step to take; and if these
+        were not taken from the labels to learn from, the fits of all steps.
+
+        Steps after two that are worse than the best one are not made.
+        """
+        works, fits = [part.work for part in held], [part.first for part in held]
+        labels = np.concatenate([part.labels for part in held])
+        judged: list[Judged] = []
         history: list[dict[str, Any]] = []
-        right: list[np.ndarray] = []
+        made: list[Fitted] = []
+        best = 0
         for step in range(self.last + 1):
             started = time.perf_counter()
             if step:
-                fits = self.advanced(works, step, fits, context)
-            proba = np.concatenate(
-                [f.model.predict_proba(i) for f, (_, i, _) in zip(fits, judged, strict=True)]
-            )
-            right.append(proba.argmax(1) == labels)
-            classes = proba.shape[1]
+                note = f"step {step} of {self.last}, on held labels"
+                context.advance(0.1 + 0.4 * step / (self.last + 1), note)
+                fits = self.advanced(works, step, fits, context.quiet)
+            answers = [f.model.predict_proba(p.images) for f, p in zip(fits, held, strict=True)]
+            proba = np.concatenate(answers)
+            judged.append(Judged.of(proba, labels))
             history.append(
                 {
                     "epoch": step + 1,
                     "step": step,
-                    **judgement(proba, labels),
-                    **adopted([f.pseudo for f in fits], classes),
+                    **judged[-1].record,
+                    **adopted([f.pseudo for f in fits], proba.shape[1]),
                     "seconds": time.perf_counter() - started,
                 }
             )
-        best = int(np.argmin([record["validation_loss"] for record in history]))
-        return history, {"step": best, **verdict(right[0], right[best if best else -1])}
+            made += fits[:1]
+            best = min(range(step + 1), key=lambda n: history[n]["validation_loss"])
+            if step - best >= PATIENCE:
+                break
+        found = verdict(judged[0], judged[best or min(1, len(judged) - 1)])
+        step = best if found["returned"] == STUDENT else 0
+        return history, {"step": step, **found}, made if works[0].task.validation else []
 
     def settled(self, chosen: Sequence[Mapping[str, Any]]) -> Self:
         """A base that decides on validation leaves the final fit none: the folds' median step."""
@@ -228,15 +257,10 @@ class Around(Recipe):
 
     def remark(self, chosen: Sequence[Mapping[str, Any]]) -> str | None:
         """Where the twin was returned, or too few labels decided."""
-        twins = sum(values["step"] == 0 for values in chosen)
-        if twins:
-            return (
-                f"unlabeled images did not help on held labels in {twins} of {len(chosen)} fits: "
-                "there the model without them is returned"
-            )
-        if all(values["verdict"] == "cannot tell" for values in chosen):
+        twins = fallbacks(chosen)
+        if twins is None and not any("returned" in values for values in chosen):
             return f"too few labels to tell whether unlabeled images helped; {self.rule}"
-        return None
+        return twins
 
     @property
     def twin(self) -> Twin:

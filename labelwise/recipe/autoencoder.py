@@ -60,16 +60,16 @@ class Autoencoder(TwoSteps):
         if self.head_epochs is not None and self.head_epochs < 1:
             raise OptionError(f"autoencoder(head_epochs={self.head_epochs}): must be positive.")
 
-    def cost(self, task: Task, context: Context) -> Cost:
+    def own_cost(self, task: Task, context: Context) -> Cost:
         """With the steps that tune an encoder; a head on frozen codes costs next to nothing."""
-        cost = super().cost(task, context)
+        cost = super().own_cost(task, context)
         if self.encoder == "frozen":
             return cost
         share = self._passes(len(task.labeled)).images / self._passes(len(task.images)).images
         longer = self.head_epochs / self.epochs if self.head_epochs and self.epochs else 1.0
         return replace(cost, epoch=(1 + share * longer) * cost.epoch)
 
-    def settled(self, chosen: Sequence[Mapping[str, Any]]) -> Self:
+    def own_settled(self, chosen: Sequence[Mapping[str, Any]]) -> Self:
         """The final fit runs the median best epochs of both steps."""
         settled = self.at_best_epoch(chosen)
         epochs = [values["best_head_epoch"] for values in chosen if "best_head_epoch" in values]

@@ -40,7 +40,7 @@ class TwoSteps(WithDecoder):
     def _coder(self, network: Network) -> Coder:
         """What learns the codes."""
 
-    def fit(self, task: Task, context: Context) -> Fitted:
+    def alone(self, task: Task, context: Context) -> Fitted:
         started = time.perf_counter()
         if task.class_names and not len(task.labeled):
             raise TrainingError("There is no labeled image to learn from in this train part.")

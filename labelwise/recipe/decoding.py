@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from statistics import median
 from typing import Any, ClassVar
@@ -25,12 +25,13 @@ from labelwise.nn.passes import Passes, pace
 from labelwise.nn.supervised import Examples
 from labelwise.nn.train import Objective, train
 from labelwise.nn.width import scaled
-from labelwise.recipe.base import EVERY_FIT, Context, Cost, Task, Twin, option
+from labelwise.recipe.base import EVERY_FIT, Context, Cost, Recipe, Task, Twin, option
+from labelwise.recipe.beside import Beside
 from labelwise.recipe.cnn import PRESETS as CNN
 from labelwise.recipe.cnn import Cnn
 from labelwise.recipe.inputs import are_large
 from labelwise.recipe.rehearsal import ANSWERED, blank, reading_seconds, step_seconds
-from labelwise.recipe.scratch import FromScratch, course
+from labelwise.recipe.scratch import course
 
 PRESETS: dict[str, dict[str, Any]] = {
     **{name: {**values, "decoder": MIRROR} for name, values in CNN.items()},
@@ -44,16 +45,13 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class WithDecoder(FromScratch):
+class WithDecoder(Beside):
     """A network whose embedding is a code, from which a decoder makes the image again.
 
     All images are learned from, also those without a label.
     """
 
-    uses_unlabeled: ClassVar[bool] = True
-    weighs: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
-    largest_side: ClassVar[int] = 64
 
     preset: str = option("code", "where the other fields' values come from")
     layers: str | None = option(None, "of the encoder, from image to code; as in cnn")
@@ -95,7 +93,7 @@ class WithDecoder(FromScratch):
         changed = {n: v for n in shared if (v := getattr(self, n)) != getattr(plain, n)}
         return Twin(Cnn(preset=self.preset, **changed), "supervised", "the unlabeled images")
 
-    def cost(self, task: Task, context: Context) -> Cost:
+    def own_cost(self, task: Task, context: Context) -> Cost:
         """Rehearses on empty images; refuses layers that do not fit the input."""
         preprocessing, count = self._input(task), self._learned(task)
         network = self._unscaled(task, preprocessing, context.device)
@@ -121,6 +119,10 @@ class WithDecoder(FromScratch):
             answer=answer,
             everything=True,
         )
+
+    def own_settled(self, chosen: Sequence[Mapping[str, Any]]) -> Recipe:
+        """The median best epoch of the folds."""
+        return self.at_best_epoch(chosen)
 
     def _places(self, task: Task) -> np.ndarray:
         return np.arange(len(task.labels))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,8 +9,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from labelwise.data.dataset import UNLABELED
 from labelwise.data.preprocess import Color
 from labelwise.errors import OptionError
+from labelwise.model import Model
 from labelwise.nn.augment import parse_augmentation
 from labelwise.nn.consistency import Align, Consistency, steps_of
 from labelwise.nn.language import parse_layers
@@ -19,10 +20,19 @@ from labelwise.nn.looks import PixelLooks
 from labelwise.nn.network import Network
 from labelwise.nn.supervised import Examples, evaluate, head_of
 from labelwise.nn.width import scaled
-from labelwise.recipe.base import Context, Cost, Fitted, Recipe, Task, Twin, option
+from labelwise.recipe.base import (
+    Context,
+    Cost,
+    Fitted,
+    PseudoLabels,
+    Recipe,
+    Task,
+    Twin,
+    option,
+)
+from labelwise.recipe.beside import Beside
 from labelwise.recipe.cnn import PRESETS as NETS
 from labelwise.recipe.frozen import FrozenFit
-from labelwise.recipe.inner import verdict
 from labelwise.recipe.probe import Probe
 from labelwise.recipe.scratch import FromScratch
 
@@ -30,6 +40,7 @@ FROZEN, MODERN = "frozen", "fast"  # presets where nothing, or only layers, are 
 BACKBONE = "efficientnet-lite0"
 LONGER = 4.0  # from scratch, than with labels: the first pseudo-labels are often wrong
 PASSES, MOST_PASSES = 8.0, 20  # over the pool, that a frozen network's head should and may get
+SHOWN = 1_000  # unlabeled images whose pseudo-labels are kept to look at, at most
 STRONGLY = "randaugment 2 5"  # and a square of a third of the side
 
 # What learning from a pool takes, whatever the network.
@@ -58,7 +69,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class FixMatch(FromScratch):
+class FixMatch(Beside):
     """Consistency between weak and strong changes of unlabeled images (FixMatch,
     arXiv:2001.07685), with soft weights by confidence (SoftMatch, arXiv:2301.10921), aligned shares
     of the classes and a moving average of the weights.
@@ -67,17 +78,14 @@ class FixMatch(FromScratch):
     views by a frozen network, beginning with the head of `probe`. With them, a network learns from
     scratch, which is meant for small images unlike photos, such as digits.
 
-    Where a paired test on the validation part says that its supervised twin is better, the twin is
-    the result.
+    Where a paired test on the validation part does not say that it is better than its supervised
+    twin, the twin is the result.
     """
 
     name: ClassVar[str] = "fixmatch"
     regime: ClassVar[str] = "unlabeled images keep their class when they are changed"
     rank: ClassVar[int] = 6
-    uses_unlabeled: ClassVar[bool] = True
-    weighs: ClassVar[bool] = False
     presets: ClassVar = PRESETS
-    largest_side: ClassVar[int] = 64
 
     preset: str = option(FROZEN, "where the other fields' values come from")
     layers: str | None = option(None, "to learn from scratch, as those of cnn")
@@ -137,49 +145,23 @@ class FixMatch(FromScratch):
         same = self._probe if self.backbone else replace(self, strength=0.0)
         return Twin(same, "supervised", "the unlabeled images")
 
-    def fit(self, task: Task, context: Context) -> Fitted:
-        started = time.perf_counter()
-        own = (
-            super().fit(task, context)
-            if self.backbone is None
-            else self._frozen(task, context).fit()
-        )
-        found = self._beside_its_twin(own, task, context)
-        return replace(found, seconds=time.perf_counter() - started)
+    def alone(self, task: Task, context: Context) -> Fitted:
+        """See `Beside`; the pseudo-labels are what it takes unlabeled images for in the end."""
+        if self.backbone is None:
+            own = FromScratch.fit(self, task, context)
+        else:
+            own = self._frozen(task, context).fit()
+        return replace(own, pseudo=_pseudo_labels(own.model, task, context.seed))
 
-    def cost(self, task: Task, context: Context) -> Cost:
-        """Its own and its twin's; times views on empty images, and steps on empty vectors."""
-        own = (
-            super().cost(task, context)
-            if self.backbone is None
-            else self._frozen(task, context).cost()
-        )
-        if self.twin is None:
-            return own
-        twin = self.twin.recipe.cost(task, context)
-        return replace(own, fit=own.fit + twin.fit, epoch=own.epoch + twin.epoch)
+    def own_cost(self, task: Task, context: Context) -> Cost:
+        """Times views on empty images, and steps on empty vectors."""
+        if self.backbone is None:
+            return FromScratch.cost(self, task, context)
+        return self._frozen(task, context).cost()
 
-    @property
-    def decides_on_validation(self) -> bool:
-        return self.twin is not None or super().decides_on_validation
-
-    def settled(self, chosen: Sequence[Mapping[str, Any]]) -> Recipe:
-        """The median best epoch of the folds; the twin if unlabeled images hurt in most of them."""
-        same = self.at_best_epoch(chosen)
-        hurt = sum(values.get("verdict") == "hurt" for values in chosen)
-        return same.twin.recipe if same.twin and hurt > len(chosen) / 2 else same
-
-    def remark(self, chosen: Sequence[Mapping[str, Any]]) -> str | None:
-        """Where the twin was returned, or nothing says that it should not have been."""
-        verdicts = [values.get("verdict") for values in chosen]
-        if "hurt" in verdicts:
-            return (
-                f"unlabeled images hurt on held labels in {verdicts.count('hurt')} of "
-                f"{len(verdicts)} fits: there the model without them is returned"
-            )
-        if self.twin is not None and "helped" not in verdicts:
-            return "held labels cannot tell whether unlabeled images helped"
-        return None
+    def own_settled(self, chosen: Sequence[Mapping[str, Any]]) -> Recipe:
+        """The median best epoch of the folds."""
+        return self.at_best_epoch(chosen)
 
     def sizes(self, task: Task) -> Sequence[Self]:
         if self.backbone is None:
@@ -212,20 +194,6 @@ class FixMatch(FromScratch):
             "align": self.align,
         }
 
-    def _beside_its_twin(self, own: Fitted, task: Task, context: Context) -> Fitted:
-        """The fit, or with its twin's model where held labels say that this one is better."""
-        if self.twin is None or task.validation is None:
-            return own
-        context.advance(1.0, "without the unlabeled images")
-        quiet = Context(context.seed, context.device)
-        images, labels = task.validation
-        task = replace(task, checkpoint=None)
-        twin = self.twin.recipe
-        fits = twin.fit(replace(task, validation=None), quiet), own
-        found = verdict(*(f.model.predict_proba(images).argmax(1) == labels for f in fits))
-        model = twin.fit(task, quiet).model if found["verdict"] == "hurt" else own.model
-        return replace(own, model=model, chosen={**own.chosen, **found})
-
     @property
     def _probe(self) -> Probe:
         return Probe(self.backbone or BACKBONE, self.image_size, self.color, self.resize)
@@ -251,3 +219,14 @@ class FixMatch(FromScratch):
         judge = partial(evaluate, network, validation) if validation is not None else dict
         classes = head_of(network).out_features
         return Consistency(network, looks, judge, classes=classes, **self.pace(len(examples)))
+
+
+def _pseudo_labels(model: Model, task: Task, seed: int) -> tuple[PseudoLabels, ...]:
+    """What a model takes some unlabeled images for, drawn by seed."""
+    drawn = np.random.default_rng([seed, 7]).permutation(np.flatnonzero(task.labels == UNLABELED))
+    if not len(drawn):
+        return ()
+    images = task.images.subset(np.sort(drawn[:SHOWN]))
+    proba = model.predict_proba(images)
+    sure = proba.max(1).astype(np.float32)
+    return (PseudoLabels(images.rows, proba.argmax(1), sure),)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import accumulate
 from typing import Any, Literal
@@ -102,6 +102,7 @@ class Features:
         head: HeadName | None = None,
         stages: Stages | None = None,
         strength: float | None = None,
+        temperature: float | None = None,
     ) -> Choice:
         """What suits a part; what is given is not asked for."""
         given = part.labels[~part.pseudo]
@@ -110,17 +111,19 @@ class Features:
             alone = few and not part.pseudo.any()  # pseudo-labels are enough for a regression
             head = "mean" if alone and strength is None else "logistic"
         if head == "mean":
-            return Choice(head, stages or self.few, None, 1.0, [])
-        if few or (stages and strength and not part.pseudo.any()):
-            return Choice(head, stages or self.few, strength or FEW_STRENGTH, 1.0, [])
+            return Choice(head, stages or self.few, None, temperature or 1.0, [])
+        if few or (stages and strength and (temperature or not part.pseudo.any())):
+            strength = strength or FEW_STRENGTH
+            return Choice(head, stages or self.few, strength, temperature or 1.0, [])
         several = len(self.widths) > 1
         tried: tuple[Stages, ...] = ("last", "inner", "all") if several else ("all",)
-        return self._validated(
+        found = self._validated(
             part,
             seed,
             (stages,) if stages else tried,
             (strength,) if strength else STRENGTHS,
         )
+        return replace(found, temperature=temperature or found.temperature)
 
     def fit(self, part: Part, choice: Choice) -> tuple[torch.Tensor, torch.Tensor]:
         """Weight (D, K) and bias (K,) of the head of a part, at its temperature."""

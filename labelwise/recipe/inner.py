@@ -1,27 +1,105 @@
-"""Inner: what answers for held labels say about the steps of a recipe with pseudo-labels."""
+"""Inner: what answers for held labels say about a recipe with unlabeled images and its twin."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from scipy.special import stdtr
 
-from labelwise.measure.verdicts import mcnemar
 from labelwise.nn.supervised import answer_columns
 from labelwise.recipe.base import PseudoLabels
+from labelwise.recipe.heads import LOWEST, best_temperature
 
-LEAST = 1e-7  # probability, so that a loss is finite
-SURE = 0.05  # p of a step that is called better or worse than the twin lies below it
+SURE = 0.05  # p of a model that is called better or worse than the twin lies below it
+# One-sided p of a model that is returned lies below it. A wrong choice between a model and its twin
+# costs little either way, so that four to one is enough; otherwise the cheaper twin is returned.
+LIKELY = 0.2
+
+STUDENT, TWIN = "student", "twin"
 
 
-def judgement(proba: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Loss, accuracy and confusion matrix of answers (N, K), as history columns validation_*."""
-    own = proba[np.arange(len(labels)), labels].clip(LEAST)
+@dataclass(frozen=True)
+class Judged:
+    """Answers for held labels, at the temperature that suits them best: how sure a model is of
+    itself is set right afterwards, and is no reason to choose another.
+
+    Attributes:
+        losses: log loss of every image; float64 (N,).
+        right: bool (N,).
+        record: history columns validation_*, and the temperature.
+    """
+
+    losses: np.ndarray
+    right: np.ndarray
+    record: dict[str, Any]
+
+    @classmethod
+    def of(cls, proba: np.ndarray, labels: np.ndarray) -> Judged:
+        """
+        Args:
+            proba: float (N, K).
+            labels: int64 (N,).
+        """
+        logits = torch.from_numpy(np.log(proba.clip(np.exp(LOWEST)))).double()
+        truth = torch.from_numpy(labels)
+        temperature, loss = best_temperature(logits, truth)
+        logp = (logits / temperature).log_softmax(1).gather(1, truth[:, None])[:, 0]
+        answers = proba.argmax(1)
+        record = {
+            "temperature": temperature,
+            "validation_loss": loss,
+            **answer_columns("validation", labels, answers, proba.shape[1]),
+        }
+        return cls(-logp.clamp(min=LOWEST).numpy(), answers == labels, record)
+
+
+def verdict(twin: Judged, student: Judged) -> dict[str, Any]:
+    """What a paired t test of the log losses says about the student against its twin, and which of
+    the two is returned.
+
+    The losses tell with fewer held labels than right and wrong answers do.
+    """
+    saved = twin.losses - student.losses
+    worse, p = paired_t(saved)
+    word = "cannot tell" if p >= SURE else "helped" if saved.mean() > 0 else "hurt"
     return {
-        "validation_loss": float(-np.log(own).mean()),
-        **answer_columns("validation", labels, proba.argmax(1), proba.shape[1]),
+        "verdict": word,
+        "returned": STUDENT if worse < LIKELY else TWIN,
+        "gain": float(student.right.mean() - twin.right.mean()),
+        "p": p,
+        "held": len(saved),
     }
+
+
+def paired_t(differences: np.ndarray) -> tuple[float, float]:
+    """Student's test of differences (N,): p that their mean is not above 0, and two-sided p of 0;
+    0.5 and 1 if there are too few."""
+    count = len(differences)
+    if count < 2 or not differences.any():
+        return 0.5, 1.0
+    error = differences.std(ddof=1) / np.sqrt(count)
+    mean = differences.mean()
+    t = mean / error if error else np.copysign(np.inf, mean)
+    return float(stdtr(count - 1, -t)), float(2 * stdtr(count - 1, -abs(t)))
+
+
+def fallbacks(chosen: Sequence[Mapping[str, Any]]) -> str | None:
+    """In a sentence, in how many fits held labels had the twin returned, and why."""
+    found = []
+    for word, what in (("hurt", "hurt"), ("cannot tell", "helped too little to tell")):
+        count = sum(v.get("returned") == TWIN and v["verdict"] == word for v in chosen)
+        if count:
+            found.append(f"{what} in {count}")
+    if not found:
+        return None
+    return (
+        f"unlabeled images {' and '.join(found)} of {len(chosen)} fits, on held labels: there the "
+        "model without them is returned"
+    )
 
 
 def adopted(found: Sequence[Sequence[PseudoLabels]], classes: int) -> dict[str, Any]:
@@ -32,11 +110,3 @@ def adopted(found: Sequence[Sequence[PseudoLabels]], classes: int) -> dict[str, 
             counts += np.bincount(pseudo.labels, minlength=classes)
     counts /= max(1, len(found))
     return {"adopted": float(counts.sum()), "adopted_per_class": counts.tolist()}
-
-
-def verdict(twin: np.ndarray, student: np.ndarray) -> dict[str, Any]:
-    """What a paired test on held labels says about the step against the twin."""
-    p = mcnemar(student, twin)
-    gain = float(student.mean() - twin.mean())
-    word = "cannot tell" if p >= SURE else "helped" if gain > 0 else "hurt"
-    return {"verdict": word, "gain": gain, "p": p, "held": len(twin)}

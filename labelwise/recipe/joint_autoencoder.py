@@ -61,7 +61,7 @@ class JointAutoencoder(WithDecoder):
         if self.weight is not None and not 0 < self.weight < float("inf"):
             raise OptionError(f"joint-autoencoder(weight={self.weight}): must be positive.")
 
-    def fit(self, task: Task, context: Context) -> Fitted:
+    def alone(self, task: Task, context: Context) -> Fitted:
         started = time.perf_counter()
         if not len(task.labeled):
             raise TrainingError("There is no labeled image to learn from in this train part.")
@@ -80,15 +80,15 @@ class JointAutoencoder(WithDecoder):
         best = min(fits, key=_loss) if len(fits) > 1 else fits[0]
         return replace(best, seconds=time.perf_counter() - started)
 
-    def cost(self, task: Task, context: Context) -> Cost:
-        cost, trained = super().cost(task, context), len(self._tried(task))
+    def own_cost(self, task: Task, context: Context) -> Cost:
+        cost, trained = super().own_cost(task, context), len(self._tried(task))
         return replace(cost, epoch=trained * cost.epoch, validate=trained * 2 * cost.answer)
 
     @property
     def decides_on_validation(self) -> bool:
         return super().decides_on_validation or self.weight is None
 
-    def settled(self, chosen: Sequence[Mapping[str, Any]]) -> Self:
+    def own_settled(self, chosen: Sequence[Mapping[str, Any]]) -> Self:
         """The final fit takes the median weight of the folds, and the median best epoch of them."""
         settled = self.at_best_epoch(chosen)
         weights = [float(values["weight"]) for values in chosen]

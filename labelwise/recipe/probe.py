@@ -81,10 +81,15 @@ class Probe(Recipe):
     strength: float | None = option(
         None, "of the L2 penalty; left open: cross-validated", search=Reals(1e-3, 10)
     )
+    temperature: float | None = option(
+        None, "that logits are divided by; left open: cross-validated with the strength"
+    )
 
     def __post_init__(self) -> None:
-        if self.strength is not None and not 0 < self.strength < float("inf"):
-            raise OptionError(f"probe(strength={self.strength}): must be positive.")
+        for name in ("strength", "temperature"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise OptionError(f"probe({name}={value}): must be positive.")
         if self.strength is not None and self.head == "mean":
             raise OptionError("probe(head=mean, strength=...): the nearest mean has no strength.")
         if self.image_size is not None and not 16 <= self.image_size <= 2048:
@@ -126,7 +131,12 @@ class Probe(Recipe):
             started = time.perf_counter()
             context.advance(0.9 + 0.1 * number / len(tasks), "choosing the head")
             choice = features.choose(
-                part, context.seed, head=self.head, stages=self.stages, strength=self.strength
+                part,
+                context.seed,
+                head=self.head,
+                stages=self.stages,
+                strength=self.strength,
+                temperature=self.temperature,
             )
             weight, bias = features.fit(part, choice)
             model = self._model(task, backbone, preprocessing)
@@ -181,7 +191,9 @@ class Probe(Recipe):
 
     def pinned(self, chosen: Mapping[str, Any]) -> Self:
         """Where few labels left the choice to a rule, pseudo-labels may have another one."""
-        kept = {name: chosen[name] for name in ("stages", "strength") if name in chosen}
+        kept = {
+            name: chosen[name] for name in ("stages", "strength", "temperature") if name in chosen
+        }
         return replace(self, **kept) if "strength" in kept else self
 
     def _input(self, images: Images, backbone: Backbone) -> Preprocessing:

@@ -72,11 +72,11 @@ class Propagation(Around):
             )
             for work, (found,) in zip(works, known, strict=True)
         ]
-        fits = []
-        for task, fitted, pseudo in zip(tasks, before, known, strict=True):
-            base = self.base.pinned(fitted.chosen)
-            fits.append(replace(base.fit(task, context), chosen=fitted.chosen, pseudo=pseudo))
-        return fits
+        fits = self.base.pinned(before[0].chosen).fit_many(tasks, context)
+        return [
+            replace(fitted, chosen=first.chosen, pseudo=pseudo)
+            for fitted, first, pseudo in zip(fits, before, known, strict=True)
+        ]
 
 
 def propagated(works: Sequence[Work], model: Model) -> list[PseudoLabels]:

@@ -1,0 +1,101 @@
+"""Beside: networks that learn from unlabeled images too, each judged beside its supervised twin."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+from labelwise.recipe.base import Context, Cost, Fitted, Recipe, Task, option
+from labelwise.recipe.inner import TWIN, Judged, fallbacks, verdict
+from labelwise.recipe.scratch import FromScratch
+
+ALONE = "alone"  # the recipe's own model, where the twin is returned
+OWN = 0.8  # of a fit, as its progress is told; the rest is the twin's
+
+
+@dataclass(frozen=True)
+class Beside(FromScratch):
+    """A network that learns from unlabeled images as well, and is to be better for it.
+
+    Where a paired test on the validation part does not say so, its supervised twin is the result.
+    """
+
+    uses_unlabeled: ClassVar[bool] = True
+    weighs: ClassVar[bool] = False
+    largest_side: ClassVar[int] = 64
+
+    fallback: Literal["yes", "no"] = option(
+        "yes", "the supervised twin, unless held labels say that this is likely better: yes or no"
+    )
+
+    @abstractmethod
+    def alone(self, task: Task, context: Context) -> Fitted:
+        """Its own fit, without a look at its twin; see `fit`."""
+
+    @abstractmethod
+    def own_cost(self, task: Task, context: Context) -> Cost:
+        """What that takes; see `cost`."""
+
+    @abstractmethod
+    def own_settled(self, chosen: Sequence[Mapping[str, Any]]) -> Recipe:
+        """The recipe of the final fit, if it is this one; see `settled`."""
+
+    def fit(self, task: Task, context: Context) -> Fitted:
+        started = time.perf_counter()
+        if not self._compares or task.validation is None or not task.class_names:
+            return self.alone(task, context)
+
+        def within(low: float, high: float) -> Callable[[float, str], None]:
+            return lambda done, note: context.advance(low + (high - low) * done, note)
+
+        assert self.twin is not None
+        twin = self.twin.recipe
+        own = self.alone(task, replace(context, advance=within(0.0, OWN)))
+        # A search watches the epochs of the recipe itself only.
+        beside = Context(context.seed, context.device, within(OWN, 1.0))
+        images, labels = task.validation
+        task = replace(task, checkpoint=None)
+        untaught = twin.fit(replace(task, validation=None), beside)
+        fits = (untaught, own)
+        found = verdict(*(Judged.of(f.model.predict_proba(images), labels) for f in fits))
+        chosen = {**own.chosen, **found}
+        if found["returned"] == TWIN:
+            better = twin.fit(task, beside)
+            own = replace(own, model=better.model, pseudo=(), stages={ALONE: own.model})
+            chosen["twin"] = dict(better.chosen)
+        return replace(own, chosen=chosen, seconds=time.perf_counter() - started)
+
+    def cost(self, task: Task, context: Context) -> Cost:
+        """Its own and its twin's."""
+        own = self.own_cost(task, context)
+        if not self._compares or not task.class_names:
+            return own
+        assert self.twin is not None
+        twin = self.twin.recipe.cost(task, context)
+        return replace(own, fit=own.fit + twin.fit, epoch=own.epoch + twin.epoch)
+
+    @property
+    def decides_on_validation(self) -> bool:
+        return self._compares or super().decides_on_validation
+
+    @property
+    def _compares(self) -> bool:
+        return self.fallback == "yes" and self.twin is not None
+
+    def settled(self, chosen: Sequence[Mapping[str, Any]]) -> Recipe:
+        """The twin, as its folds settle it, if most of them returned it."""
+        twins = [values["twin"] for values in chosen if "twin" in values]
+        if self.twin is not None and len(twins) > len(chosen) / 2:
+            return self.twin.recipe.settled(twins)
+        return self.own_settled(chosen)
+
+    def remark(self, chosen: Sequence[Mapping[str, Any]]) -> str | None:
+        """Where the twin was returned, or nothing says that it should not have been."""
+        if not self._compares:
+            return None
+        if any("returned" in values for values in chosen):
+            return fallbacks(chosen)
+        return "too few labels to tell whether unlabeled images helped"
