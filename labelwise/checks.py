@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from labelwise.data.dataset import SET_ASIDE, UNLABELED, USED, Dataset
+from labelwise.data.dataset import UNLABELED, USED, Dataset
 from labelwise.data.load import Loadable, load
 from labelwise.data.source import Progress, counted, first_few, shown
 
@@ -125,11 +125,7 @@ def check(data: Loadable, *, target: str | None = None, progress: Progress | Non
     """
     loaded = load(data, target=target, progress=progress)
     classes = _count(loaded)
-    found = (
-        *_label_warnings(loaded, classes),
-        *_size_warnings(loaded),
-        *_set_aside_warnings(loaded),
-    )
+    found = (*_label_warnings(loaded, classes), *_size_warnings(loaded))
     return Check(loaded, classes, tuple(map(shown, (*loaded.warnings, *found))))
 
 
@@ -178,15 +174,6 @@ def _size_warnings(data: Dataset) -> list[str]:
         f"sizes differ widely, from {small[0]} x {small[1]} to {large[0]} x {large[1]} pixels: "
         "if size goes with the class or the camera, a model may learn that instead"
     ]
-
-
-def _set_aside_warnings(data: Dataset) -> list[str]:
-    rows = data.table[data.table["decision"] == SET_ASIDE]
-    rows = rows[rows["reason"] != "hidden"]
-    if rows.empty:
-        return []
-    path, reason = rows["path"].iloc[0], rows["reason"].iloc[0]
-    return [f"set aside: {counted(len(rows), 'file')}; the first is {path!r}: {reason}"]
 
 
 def _text(text: str, style: str = "") -> Text:

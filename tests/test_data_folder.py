@@ -188,3 +188,11 @@ def test_a_class_is_always_one_of_the_folders(parts, split_layout):
     split, label = place(tuple(parts), split_layout)
     assert split in (None, "train", "val", "test")
     assert label is None or label in parts[:-1]
+
+
+def test_a_file_that_cannot_be_used_is_named(tmp_path):
+    class_folders(tmp_path, {"a": 2, "b": 1})
+    (tmp_path / "b" / "broken.png").write_bytes(b"no image")
+    (said,) = [w for w in load(tmp_path).warnings if "set aside" in w]
+    assert "1 file" in said
+    assert "'b/broken.png'" in said

@@ -75,6 +75,7 @@ def build_dataset(
         target=target,
         warnings=(
             *(shown(warning) for warning in warnings),
+            *_set_aside_warnings(columns),
             *_class_warnings(classes, present, {label for label in names if label}),
             *look_alikes(classes),
             *found.warnings,
@@ -96,6 +97,16 @@ def _classes(given: tuple[str, ...] | None, present: Counter[str]) -> tuple[str,
     if given is None:
         return ordered(present)
     return tuple(shown(label) for label in given) if present else ()
+
+
+def _set_aside_warnings(columns: dict[str, Any]) -> list[str]:
+    """What could not be used, but for hidden files, which nobody misses."""
+    whys = zip(columns["path"], columns["decision"], columns["reason"], strict=True)
+    aside = [(path, why) for path, made, why in whys if made == SET_ASIDE and why != "hidden"]
+    if not aside:
+        return []
+    path, why = aside[0]
+    return [f"set aside: {counted(len(aside), 'file')}; the first is {path!r}: {why}"]
 
 
 def _class_warnings(classes: tuple[str, ...], present: Counter[str], named: set[str]) -> list[str]:
