@@ -1,0 +1,142 @@
+"""Retrieval: whether an embedding puts images next to others of their class.
+
+Every image with another one of its class is a query, all others are what it is answered with, from
+the nearest to the farthest (Musgrave et al. 2020, arXiv:2003.08505, section 3). With R others of
+its class, precision at R is the share of them among the R nearest, and MAP@R the mean over the
+first R places of the precision there, places with another class counting as 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from labelwise.measure.intervals import Interval, bca
+
+RECALL_AT = (1, 2, 4, 8)
+BLOCK = 2**25  # distances in memory at once: 128 MB
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """What was found for every query.
+
+    Attributes:
+        queries: positions of the images that have another one of their class; int64 (Q,).
+        values: by metric, one number from 0 to 1 per query; float64 (Q,).
+    """
+
+    queries: np.ndarray
+    values: Mapping[str, np.ndarray]
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Every metric over all queries; not a number if there is none."""
+        return {n: float(v.mean()) if len(v) else np.nan for n, v in self.values.items()}
+
+    def intervals(
+        self, *, level: float = 0.95, resamples: int = 1000, seed: int = 0
+    ) -> dict[str, Interval]:
+        """Bootstrap intervals of the means over images as queries; what they are answered with
+        stays as it is.
+
+        Raises:
+            DataError: there is no query.
+        """
+        names, columns = list(self.values), np.stack(list(self.values.values()), axis=1)
+
+        def means(weights: np.ndarray) -> dict[str, np.ndarray]:
+            found = weights @ columns / weights.sum(1, keepdims=True)
+            return dict(zip(names, found.T, strict=True))
+
+        everyone = np.arange(len(self.queries))
+        found: dict[str, Interval] = bca(
+            means, everyone, level=level, resamples=resamples, seed=seed
+        )
+        return found
+
+
+def retrieval(
+    embeddings: np.ndarray, labels: np.ndarray, *, recall_at: Sequence[int] = RECALL_AT
+) -> Retrieval:
+    """How well some images find each other, by Euclidean distance, exactly.
+
+    Metrics: recall@k (any of the k nearest is of the class), precision@k, r_precision, map@r, and
+    prototype_accuracy (the nearest class mean, without the image itself, is its own; Snell et al.
+    2017, arXiv:1703.05175). Accuracy of the nearest neighbor is recall@1.
+
+    Args:
+        embeddings: float (N, D).
+        labels: int64 (N,), 0 or more.
+        recall_at: the k, ascending.
+    """
+    points = torch.from_numpy(np.ascontiguousarray(embeddings, dtype=np.float32))
+    classes = torch.from_numpy(np.asarray(labels, dtype=np.int64))
+    others = torch.bincount(classes)[classes] - 1 if len(classes) else classes
+    queries = (others > 0).nonzero()[:, 0]
+    found = [
+        _found(nearest, classes[rows], others[rows], recall_at)
+        for rows, nearest in _nearest(points, classes, queries, others, max(recall_at))
+    ]
+    names = [f"{what}@{k}" for what in ("recall", "precision") for k in recall_at]
+    names += ["r_precision", "map@r"]
+    table = torch.cat(found).double().numpy() if found else np.zeros((0, len(names)))
+    values = dict(zip(names, table.T, strict=True))
+    right = _prototypes_right(points.double(), classes, queries)
+    return Retrieval(queries.numpy(), values | {"prototype_accuracy": right.double().numpy()})
+
+
+def _nearest(
+    points: torch.Tensor,
+    classes: torch.Tensor,
+    queries: torch.Tensor,
+    others: torch.Tensor,
+    least: int,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Some queries at a time, and the classes of what is nearest to each, int64 (q, k)."""
+    total = len(points)
+    # Distances in what is centered are rounded least.
+    points = points - points.mean(0) if total else points
+    squares = points.square().sum(1)
+    step = max(1, BLOCK // max(total, 1))
+    for rows in torch.split(queries, step):
+        far = torch.addmm(squares[None], points[rows], points.T, alpha=-2)
+        far[torch.arange(len(rows)), rows] = torch.inf
+        count = min(max(int(others[rows].max()), least), total - 1)
+        yield rows, classes[far.topk(count, dim=1, largest=False).indices]
+
+
+def _found(
+    nearest: torch.Tensor, own: torch.Tensor, others: torch.Tensor, recall_at: Sequence[int]
+) -> torch.Tensor:
+    """float32 (q, metrics) of what is nearest to some queries."""
+    right = nearest == own[:, None]
+    place = torch.arange(1, right.shape[1] + 1)
+    hits = right.cumsum(1)
+    ks = [min(k, right.shape[1]) - 1 for k in recall_at]
+    inside = right & (place <= others[:, None])
+    precision = torch.where(inside, hits / place, 0.0).sum(1) / others
+    columns = [
+        *(hits[:, k] > 0 for k in ks),
+        *(hits[:, k] / given for k, given in zip(ks, recall_at, strict=True)),
+        inside.sum(1) / others,
+        precision,
+    ]
+    return torch.stack([column.float() for column in columns], dim=1)
+
+
+def _prototypes_right(
+    points: torch.Tensor, classes: torch.Tensor, queries: torch.Tensor
+) -> torch.Tensor:
+    """Whether the nearest class mean is of the query's own class; its own mean lacks the query."""
+    present, number = torch.unique(classes, return_inverse=True)
+    counts = torch.bincount(number, minlength=len(present)).double()
+    sums = points.new_zeros(len(present), points.shape[1]).index_add_(0, number, points)
+    x, own = points[queries], number[queries]
+    far = torch.cdist(x, sums / counts[:, None])
+    alone = (sums[own] - x) / (counts[own] - 1)[:, None]
+    far[torch.arange(len(x)), own] = (x - alone).norm(dim=1)
+    return far.argmin(1) == own
