@@ -25,6 +25,7 @@ import argparse
 import multiprocessing
 import time
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ from sklearn.cluster import MiniBatchKMeans
 
 from labelwise.data.dataset import UNLABELED, Dataset
 from labelwise.data.load import load
+from labelwise.data.split import VALIDATION_FROM, VALIDATION_SHARE, deal
 from labelwise.features import stored_pixels
 from labelwise.model import Model, build
 from labelwise.nn.coding import encoded
@@ -44,6 +46,7 @@ from labelwise.recipe.variants import parse_variants
 from labelwise.trials import peak_memory
 
 Fit = Callable[[Task, Context], Fitted]
+Space = tuple[np.ndarray, np.ndarray]
 
 RECIPES = "probe, propagation, self-training"
 TYPICAL_BELOW = 5  # labels per class: with more, random ones are as good
@@ -70,14 +73,17 @@ def main() -> None:
     data = load(options.data)
     train, test = _parts(data, options.held_out)
     train = np.sort(np.random.default_rng(0).permutation(train)[: options.pool])
-    recipes = {variant.name: variant.recipe.fit for variant in parse_variants(options.recipes)}
+    variants = parse_variants(options.recipes)
+    recipes = {variant.name: partial(settled_fit, variant.recipe) for variant in variants}
+    space = cache(lambda: _space(data, train))
     fits: dict[str, Fit] = {**({"pixels": on_pixels} if options.pixels else {}), **recipes}
     print("| labels | chosen | " + " | ".join(fits) + " |")
     print("|---" * (2 + len(fits)) + "|")
     for count in map(int, options.labels.split(",")):
         few = count < TYPICAL_BELOW * len(data.class_names)
         for how in ("random", "typical") if few else ("random",):
-            draws = [_chosen(data, train, count, how, seed) for seed in range(options.draws)]
+            typical = space() if how == "typical" else None
+            draws = [_chosen(data, train, count, seed, typical) for seed in range(options.draws)]
             cells = [_cell(data, train, test, draws, fit) for fit in fits.values()]
             print(f"| {count} | {how} | " + " | ".join(cells) + " |", flush=True)
 
@@ -96,10 +102,28 @@ def _timed(source: str, recipe: Recipe) -> tuple[float, int]:
     data = load(source)
     train = np.sort(np.random.default_rng(0).permutation(_parts(data)[0])[:SPEED_IMAGES])
     _embeddings(data, train)
-    task = _task(data, train, _chosen(data, train, SPEED_LABELS, "random", 0))
+    task = _task(data, train, _chosen(data, train, SPEED_LABELS, 0))
     started = time.perf_counter()
     recipe.fit(task, Context())
     return time.perf_counter() - started, peak_memory() or 0
+
+
+def settled_fit(recipe: Recipe, task: Task, context: Context) -> Fitted:
+    """A fit of all labels, after one with a validation part where there is something to decide on
+    it, as runs do it."""
+    given = task.labeled
+    labels = task.labels[given]
+    if not recipe.decides_on_validation or len(given) < VALIDATION_FROM * len(np.unique(labels)):
+        return recipe.fit(task, context)
+    groups = task.images.dataset.groups[task.images.rows[given]]
+    shares = [1 - VALIDATION_SHARE, VALIDATION_SHARE]
+    held = given[deal(labels, groups, shares, [context.seed]) == 1]
+    rest = np.setdiff1d(np.arange(len(task.labels)), held)
+    validation = task.images.subset(held), task.labels[held]
+    first = recipe.fit(
+        Task(task.images.subset(rest), task.labels[rest], task.class_names, validation), context
+    )
+    return recipe.settled([first.chosen]).fit(task, context)
 
 
 def on_pixels(task: Task, context: Context) -> Fitted:
@@ -135,20 +159,28 @@ def _task(data: Dataset, train: np.ndarray, labeled: np.ndarray) -> Task:
     return Task(data.images(train), labels, data.class_names)
 
 
-def _chosen(data: Dataset, train: np.ndarray, count: int, how: str, seed: int) -> np.ndarray:
-    """Rows that are labeled."""
-    if how == "typical":
-        return train[_typical(_embeddings(data, train), count, seed)]
+def _chosen(
+    data: Dataset, train: np.ndarray, count: int, seed: int, typical: Space | None = None
+) -> np.ndarray:
+    """Rows that are labeled: typical ones of a space, or drawn at random."""
+    if typical is not None:
+        return train[_typical(typical, count, seed)]
     rng, classes = np.random.default_rng(seed), len(data.class_names)
     own = [rng.permutation(train[data.labels[train] == k]) for k in range(classes)]
     return np.concatenate([rows[: count // classes] for rows in own])
 
 
-def _typical(points: torch.Tensor, count: int, seed: int) -> np.ndarray:
+def _space(data: Dataset, train: np.ndarray) -> Space:
+    """Points of the training images, and how near the nearest others are to each."""
+    points = _embeddings(data, train)
+    return points.numpy(), neighbors(points, NEAREST)[1].mean(1).numpy()
+
+
+def _typical(space: Space, count: int, seed: int) -> np.ndarray:
     """Positions of the image with the nearest neighbors in every one of `count` clusters."""
+    points, near = space
     means = MiniBatchKMeans(count, random_state=seed, n_init=3, batch_size=4096)
-    cluster = means.fit_predict(points.numpy())
-    near = neighbors(points, NEAREST)[1].mean(1).numpy()
+    cluster = means.fit_predict(points)
     own = [np.flatnonzero(cluster == number) for number in np.unique(cluster)]
     return np.array([members[near[members].argmax()] for members in own])
 

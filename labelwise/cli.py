@@ -92,6 +92,12 @@ Resize = Annotated[
     str | None,
     typer.Option(metavar="crop|squash|pad", help="How other shapes become square. Default crop."),
 ]
+SeenClasses = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B", help="Classes that an embedding (metric) learns from. Default all."
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -119,6 +125,7 @@ def _run_options(
     image_size: ImageSize = None,
     color: Color = None,
     resize: Resize = None,
+    seen_classes: SeenClasses = None,
     set: Set = None,
     config: Config = None,
     budget: Budget = None,

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from labelwise.data.blocks import Block, as_block
 from labelwise.data.dataset import SET_ASIDE, UNLABELED, Dataset
 from labelwise.data.memory import labeled_dataset, nameless_dataset
+from labelwise.data.source import counted
 from labelwise.data.split import VALIDATION_FROM, VALIDATION_SHARE, deal
 from labelwise.errors import DataError, OptionError
 from labelwise.machine import torch_device
@@ -76,9 +77,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         given, labeled = _labels(y, len(images))
         self.classes_, index = np.unique(given[labeled], return_inverse=True)
         if len(self.classes_) < 2:
+            found = counted(len(self.classes_), "class", "classes")
             raise DataError(
-                f"y holds {len(self.classes_)} class: at least two classes are needed to learn to "
-                "tell them apart."
+                f"y holds {found}: at least two classes are needed to learn to tell them apart."
             )
         numbers = np.full(len(images), UNLABELED)
         numbers[labeled] = index
@@ -181,8 +182,12 @@ def _labels(y: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
     check_consistent_length(np.empty(count), given)
     if given.dtype.kind == "f":
         assert_all_finite(given, input_name="y")
+    nothing = (UNLABELED, str(UNLABELED))
+    if given.dtype.kind == "O" and any(isinstance(value, str) for value in given):
+        # Text with the number -1 among it.
+        given = np.array([str(UNLABELED) if value in nothing else value for value in given])
     check_classification_targets(given)
-    unlabeled = given == ("-1" if given.dtype.kind == "U" else UNLABELED)
+    unlabeled = given == (str(UNLABELED) if given.dtype.kind == "U" else UNLABELED)
     return given, ~np.asarray(unlabeled, dtype=bool)
 
 

@@ -49,6 +49,7 @@ class CommonSettings(pydantic.BaseModel):
     )
     color: Literal["rgb", "gray"] | None = Field(None, description="rgb or gray")
     resize: Literal["crop", "squash", "pad"] | None = Field(None, description="crop, squash or pad")
+    seen_classes: str | None = Field(None, description="names of classes, as in 'cat, dog'")
     set: tuple[str, ...] = Field((), description="texts such as 'cnn.epochs=5'")
     budget: str = Field("10m", description="a time such as 90s, 10m or 2h")
     device: str = Field("auto", description="auto, cpu, mps, cuda or cuda:N")
@@ -88,7 +89,7 @@ class CommonSettings(pydantic.BaseModel):
     @property
     def recipe_fields(self) -> dict[str, Any]:
         """The given options that are fields of recipes, for those that do not say their own."""
-        names = ("backbone", "image_size", "color", "resize")
+        names = ("backbone", "image_size", "color", "resize", "seen_classes")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     @property

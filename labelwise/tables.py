@@ -30,7 +30,10 @@ def leaderboard_table(results: Mapping[str, Any]) -> RenderableType:
     chosen = (results["recommended"], results["recommended_labels"])
     table = _table()
     for column in ("variant", "labels", METRICS[metric].label, "95 % interval", "train", "test"):
-        table.add_column(column, justify="left" if column == "variant" else "right", no_wrap=True)
+        if column == "variant":  # where there is no room for all, names take several lines
+            table.add_column(column, overflow="fold", min_width=8)
+        else:
+            table.add_column(column, justify="right", no_wrap=True)
     table.add_column("s per fit", justify="right", no_wrap=True)
     failed = []
     for row in results["rows"]:

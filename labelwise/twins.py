@@ -80,7 +80,8 @@ def alike(plan: Plan, pairs: Sequence[Twins]) -> Plan:
             given = fields[pair.variant]
             given = given.get("base", given)  # what was planned for the recipe inside of it
             fields[pair.twin] = {name: given.get(name, value) for name, value in own.items()}
-            sentences[pair.twin] = f"{sentences[pair.variant]}, as its twin {pair.variant}"
+            if "epochs" in own:
+                sentences[pair.twin] = f"{sentences[pair.variant]}, as its twin {pair.variant}"
     return replace(plan, fields=fields, sentences=sentences)
 
 

@@ -10,6 +10,9 @@ from labelwise import bundle
 from labelwise.data.blocks import as_block
 from labelwise.data.memory import labeled_dataset
 from labelwise.errors import LayerError, OptionError, UsageError
+from labelwise.nn.code_head import train_deep_head
+from labelwise.nn.supervised import Examples
+from labelwise.nn.train import Schedule
 from labelwise.recipe.autoencoder import Autoencoder
 from labelwise.recipe.base import Context, Task
 from labelwise.recipe.cnn import Cnn
@@ -137,3 +140,15 @@ def test_a_model_without_a_decoder_says_so(task):
     model = Cnn(layers="gap", epochs=1).fit(task, Context()).model
     with pytest.raises(UsageError, match="has no decoder"):
         model.reconstruct(task.images)
+
+
+def test_a_deep_head_does_not_blow_up_what_hardly_varies_among_few_images():
+    codes = torch.randn(12, 40, generator=torch.Generator().manual_seed(0))
+    codes[:, 20:] *= 1e-3  # nearly constant here, and not elsewhere
+    examples = Examples(codes, torch.arange(12) % 3)
+    schedule = Schedule("adam", 1e-2, "constant", 5, None)
+    head, _, _ = train_deep_head(
+        examples, None, (8,), 3, schedule, torch.Generator(), batch=4, least_steps=0
+    )
+    first = next(m for m in head.hidden if isinstance(m, torch.nn.Linear)).weight
+    assert first[:, 20:].abs().max() < 10 * first[:, :20].abs().max()

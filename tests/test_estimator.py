@@ -219,3 +219,12 @@ def test_images_with_the_label_minus_one_are_learned_from_as_unlabeled_ones(name
     classifier = ImageClassifier(USES_UNLABELED[name]).fit(images, some)
     assert classifier.classes_.tolist() == [0, 1, 2]
     assert classifier.score(images, labels) > 0.45  # one in three by chance
+
+
+def test_text_labels_may_stand_beside_the_number_minus_one():
+    images, numbers = gratings(10)
+    labels = np.array(["cat", "dog", "eel"], dtype=object)[numbers]
+    labels[::3] = -1
+    model = ImageClassifier("mlp(epochs=2)").fit(images, labels)
+    assert set(model.classes_) == {"cat", "dog", "eel"}
+    assert set(model.predict(images)) <= {"cat", "dog", "eel"}

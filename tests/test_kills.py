@@ -123,9 +123,10 @@ def test_attempts_are_forked_from_a_process_with_one_thread(wholes):
     assert {whole.end.server_threads for whole in wholes} == {1}
 
 
-def test_a_run_killed_at_any_moment_resumes(wholes, photos, tmp_path):
+@pytest.mark.parametrize("times", [6, pytest.param(15, marks=pytest.mark.slow)])
+def test_a_run_killed_at_any_moment_resumes(wholes, photos, tmp_path, times):
     """Every third is killed a second time while it resumes."""
-    fates = [moments(signal.SIGKILL, 15, whole.end, seed) for seed, whole in enumerate(wholes)]
+    fates = [moments(signal.SIGKILL, times, whole.end, seed) for seed, whole in enumerate(wholes)]
     again = moments(signal.SIGKILL, 10, wholes[0].end, 2)
 
     def ordeal(case: tuple[int, int]) -> bool:
@@ -139,8 +140,8 @@ def test_a_run_killed_at_any_moment_resumes(wholes, photos, tmp_path):
         assert_resumes(place, wholes[kind])
         return end.status is None
 
-    cases = [(kind, number) for number in range(15) for kind in (0, 1)]
-    assert sum(at_once(ordeal, cases)) > 15  # some by the clock; the others ended before
+    cases = [(kind, number) for number in range(times) for kind in (0, 1)]
+    assert sum(at_once(ordeal, cases)) > times  # some by the clock; the others ended before
 
 
 @pytest.mark.parametrize("number", ORDERLY)

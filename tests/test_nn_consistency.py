@@ -17,7 +17,14 @@ from labelwise.errors import TrainingError
 from labelwise.nn.checkpoint import Checkpoint
 from labelwise.nn.consistency import Consistency
 from labelwise.nn.looks import ViewLooks
-from labelwise.nn.softmatch import IN_USE, MOMENTUM, Alignment, Confidence, class_shares
+from labelwise.nn.softmatch import (
+    IN_USE,
+    MOMENTUM,
+    Alignment,
+    Confidence,
+    above_chance,
+    class_shares,
+)
 from labelwise.nn.train import Schedule, train
 
 CLASSES, WIDTH = 3, 4
@@ -110,7 +117,8 @@ def loss_by_hand(network, looks, labeled, pool, *, strength, smoothing):
     others = 0.0
     for index, found, value in zip(pool, aligned, sure, strict=True):
         below = min(value - mean, 0)
-        counted = math.exp(-4 * below**2 / (2 * variance))
+        above = max(value - 1 / CLASSES, 0) / (1 - 1 / CLASSES)
+        counted = above**2 * math.exp(-4 * below**2 / (2 * variance))
         guessed = found.index(value)
         others -= counted * math.log(proba(looks.changed[index])[guessed]) / len(pool)
     return own + strength * others
@@ -255,3 +263,10 @@ def test_every_view_is_shown_in_its_turn():
     index, random = torch.arange(50), torch.Generator().manual_seed(0)
     assert set(looks.weak(index, 0, random).flatten().tolist()) == {0.0, 1.0}
     assert set(looks.strong(index, 0, random).flatten().tolist()) == {2.0}
+
+
+def test_a_network_that_knows_nothing_teaches_itself_nothing():
+    found = above_chance(torch.tensor([0.05, 0.1, 0.55, 1.0]), 10)
+    np.testing.assert_allclose(found, [0, 0, 0.25, 1], atol=1e-6)
+    weights = objective_of(Linear(), looks_of()).pseudo_labels(looks_of().gentle)[1]
+    assert float(weights.max()) <= 1

@@ -20,6 +20,7 @@ from tests.tasks import grating_data, task_from
 QUICK = {
     "mlp": "mlp(epochs=12)",
     "cnn": "cnn(epochs=12)",
+    "metric": "metric(epochs=12)",
     "probe": "probe(image_size=32)",
     "finetune": "finetune(image_size=32, epochs=2, looks=2)",
     **USES_UNLABELED,

@@ -18,7 +18,7 @@ import labelwise
 from labelwise.data.dataset import COLUMNS
 from labelwise.errors import DataError, OptionError, RunError
 from labelwise.progress import Silent
-from labelwise.recipe import RECIPES, cnn
+from labelwise.recipe import RECIPES
 from labelwise.run import compare
 from tests.runs import assert_same_files, without_times
 from tests.tasks import gratings_file
@@ -295,17 +295,6 @@ def test_layers_that_do_not_fit_are_refused_before_anything_is_trained(tmp_path,
     with pytest.raises(labelwise.errors.LayerError, match=r"layer 3 'max 9'.*1x1 pixels"):
         compare(source, out=tmp_path / "run", recipes="cnn(layers='conv4 3x3, max 9, max 9')")
     assert not (tmp_path / "run" / "run.json").exists()
-
-
-def test_every_preset_of_the_cnn_runs_where_it_fits(tmp_path):
-    """On 32 x 32 pixels, one epoch each."""
-    rng = np.random.default_rng(0)
-    file = tmp_path / "g.npz"
-    images = rng.integers(0, 255, (24, 32, 32, 3), np.uint8)
-    np.savez(file, x_train=images, y_train=np.arange(24) % 2)
-    names = [f"{name}=cnn(preset={name}, epochs=1)" for name in cnn.PRESETS]
-    run = compare(file, out=tmp_path / "run", recipes=names, folds=2)
-    assert {row["status"] for row in run.results["rows"]} == {"done"}
 
 
 COMMAND = """

@@ -62,3 +62,13 @@ def test_only_the_preset_fast_changes_its_images_or_its_size(preset):
     recipe = Cnn(preset=preset)
     plain = (recipe.augment, recipe.views, recipe.mirror, recipe.width)
     assert (plain == ("", "", "no", 1.0)) == (preset != "fast")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_of_the_cnn_runs_where_it_fits(preset):
+    """On 32 x 32 pixels, one epoch."""
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    data = nameless_dataset(as_block(pixels, "random", []))
+    task = Task(data.images(np.arange(12)), np.arange(12) % 2, ("a", "b"))
+    model = Cnn(preset=preset, epochs=1, width=1.0).fit(task, Context()).model
+    assert np.isfinite(model.logits(task.images)).all()

@@ -13,7 +13,7 @@ from labelwise.recipe.around import Work
 from labelwise.recipe.base import Context, PseudoLabels, Task
 from labelwise.recipe.cnn import Cnn
 from labelwise.recipe.mlp import Mlp
-from labelwise.recipe.self_training import SelfTraining
+from labelwise.recipe.self_training import SelfTraining, priors
 from tests.tasks import grating_data
 
 BASE = Mlp(hidden=(16,), epochs=6)
@@ -88,6 +88,13 @@ def test_given_labels_are_kept_and_weigh_1(task):
     assert not taught.pseudo[given].any()
     np.testing.assert_array_equal(taught.images.rows[taught.pseudo], some)
     np.testing.assert_array_equal(taught.weights[taught.pseudo], np.full(6, 0.4, np.float32))
+
+
+def test_few_labels_say_little_of_the_shares_of_classes_and_many_say_them():
+    few, many = (priors(np.repeat([0, 1, 2], [n, 7 * n, 0]), 3) for n in (1, 1000))
+    assert few.sum() == pytest.approx(1)
+    assert few.min() > 0.2
+    np.testing.assert_allclose(many, [1 / 8, 7 / 8, 0], atol=0.001)
 
 
 def test_rounds_adopt_more_and_more_and_the_newest_label_counts(task):

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from labelwise.nn.layers import Stack, initialize
+from labelwise.nn.logistic import shrunken
 from labelwise.nn.network import DeepHead, Network
 from labelwise.nn.supervised import Examples, Supervised, head_of
 from labelwise.nn.train import Schedule, train
@@ -42,7 +43,11 @@ def train_deep_head(
 
 def _code_network(codes: torch.Tensor, hidden: Sequence[int], classes: int) -> Network:
     """A network for images of one pixel with a code's entries for channels."""
-    mean, std = codes.mean(0), codes.std(0, correction=0)
+    mean, variance = codes.mean(0), codes.var(0, correction=0)
+    # Of few images a code's variance is hardly known: what is nearly constant among them would be
+    # blown up on others.
+    block = torch.zeros(codes.shape[1], dtype=torch.int64, device=codes.device)
+    std = shrunken(variance, len(codes), block).sqrt()
     std = torch.where(std > 1e-6, std, 1.0)
     layers = ", ".join(f"dense {units} relu" for units in hidden)
     body = Stack(layers, (codes.shape[1], 1, 1))

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from labelwise.errors import TrainingError
 from labelwise.nn.passes import pace
-from labelwise.nn.softmatch import IN_USE, Alignment, Confidence, class_shares
+from labelwise.nn.softmatch import IN_USE, Alignment, Confidence, above_chance, class_shares
 from labelwise.nn.supervised import Seen
 from labelwise.nn.train import Objective
 
@@ -101,6 +101,7 @@ class Consistency(Objective[Step]):
         shares = class_shares(looks.labels, classes)
         wanted = {"labels": shares, "uniform": torch.full_like(shares, 1 / classes)}.get(align)
         self.align = None if wanted is None else Alignment(wanted)
+        self.classes = classes
         self.seen = Seen(classes, device, smoothing)
         self.pseudo = torch.zeros(4, device=device)  # images, losses, weights, images in use
 
@@ -139,7 +140,7 @@ class Consistency(Objective[Step]):
             proba = self.network.logits(images).softmax(1)
             self.network.train()
         confidence, classes = (self.align(proba) if self.align else proba).max(1)
-        return classes, self.confidence.weights(confidence)
+        return classes, self.confidence.weights(confidence) * above_chance(confidence, self.classes)
 
     def record(self) -> dict[str, Any]:
         """What was seen of the labels, and of the pool: pool_loss, pool_weight, pool_used."""

@@ -36,6 +36,15 @@ class Confidence:
         return torch.exp(-below.square() * SIGMAS**2 / (2 * self.variance.clamp(min=1e-12)))
 
 
+def above_chance(confidence: torch.Tensor, classes: int) -> torch.Tensor:
+    """How far confidences, float32 (N,), lie above chance, squared: 0 at 1 / K, 1 where they are 1.
+
+    The Gaussian weights compare images with each other only: a network that knows nothing yet is
+    as sure of all of them, and would teach itself its guesses at full weight before the labels do.
+    """
+    return ((confidence - 1 / classes) / (1 - 1 / classes)).clamp(min=0).square()
+
+
 class Alignment:
     """Probabilities whose mean over the images becomes the shares that the classes should have.
 

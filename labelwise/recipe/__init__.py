@@ -7,6 +7,7 @@ from labelwise.recipe.finetune import Finetune
 from labelwise.recipe.fixmatch import FixMatch
 from labelwise.recipe.joint_autoencoder import JointAutoencoder
 from labelwise.recipe.kmeans_features import KmeansFeatures
+from labelwise.recipe.metric import Metric
 from labelwise.recipe.mlp import Mlp
 from labelwise.recipe.probe import Probe
 from labelwise.recipe.propagation import Propagation
@@ -20,6 +21,7 @@ RECIPES: dict[str, type[Recipe]] = {
         Cnn,
         Probe,
         Finetune,
+        Metric,
         Propagation,
         SelfTraining,
         FixMatch,

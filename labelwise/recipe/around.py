@@ -258,7 +258,8 @@ class Around(Recipe):
     def remark(self, chosen: Sequence[Mapping[str, Any]]) -> str | None:
         """Where the twin was returned, or too few labels decided."""
         twins = fallbacks(chosen)
-        if twins is None and not any("returned" in values for values in chosen):
+        judged = any("returned" in values for values in chosen)
+        if self.step is None and not judged:
             return f"too few labels to tell whether unlabeled images helped; {self.rule}"
         return twins
 

@@ -71,6 +71,7 @@ def verdict(twin: Judged, student: Judged) -> dict[str, Any]:
         "returned": STUDENT if worse < LIKELY else TWIN,
         "gain": float(student.right.mean() - twin.right.mean()),
         "p": p,
+        "p_not_better": worse,
         "held": len(saved),
     }
 

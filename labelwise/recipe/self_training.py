@@ -17,6 +17,8 @@ from labelwise.recipe.base import Context, Fitted, PseudoLabels, Recipe, option
 from labelwise.recipe.presets import fill
 from labelwise.recipe.ranges import Reals
 
+PRIOR = 10  # labels per class that evenness of the classes is worth
+
 Weighing = Literal["confidence", "none"]
 Choice = Literal["yes", "no"]
 
@@ -52,7 +54,7 @@ class SelfTraining(Around):
         None, "round r of R adopts r / R of the images at most: yes or no"
     )
     balance: Choice | None = option(
-        None, "no class gets more than its share among given labels: yes or no"
+        None, "no class gets more than its share, as given labels tell it: yes or no"
     )
     weighing: Weighing | None = option(
         None, "of pseudo-labels: confidence or none; left open: confidence if the base can weigh"
@@ -104,14 +106,23 @@ class SelfTraining(Around):
 
     def _adopted(self, work: Work, model: Model, step: int) -> PseudoLabels:
         given = work.task.labels[work.task.labels != UNLABELED]
-        counts = np.bincount(given, minlength=len(work.task.class_names))
         return adopt(
             work.pool.rows,
             model.predict_proba(work.pool),
-            priors=counts / counts.sum() if self.balance == "yes" else None,
+            priors=priors(given, len(work.task.class_names)) if self.balance == "yes" else None,
             share=step / self.last if self.growing == "yes" else 1.0,
             threshold=self.threshold or 0.0,
         )
+
+
+def priors(given: np.ndarray, classes: int) -> np.ndarray:
+    """Shares of the classes (K,) in a pool, of which labels int64 (n,) were given.
+
+    A few labels say little of them, least if they were not drawn at random: PRIOR more of every
+    class are taken to be there.
+    """
+    counts = np.bincount(given, minlength=classes) + PRIOR
+    return np.asarray(counts / counts.sum())
 
 
 def _same(a: PseudoLabels, b: PseudoLabels) -> bool:

@@ -15,7 +15,8 @@ SAMPLE = 24  # images shown of a variant
 
 
 def section(run: RunFolder, names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A block per variant and number of labels that has given some; of its first fit.
+    """A block per variant and number of labels that has given some; of its first fit
+    that has.
 
     Args:
         names: of the classes, fit to be shown.
@@ -23,7 +24,8 @@ def section(run: RunFolder, names: tuple[str, ...]) -> list[dict[str, Any]]:
     blocks = []
     for row in run.rows:
         files = [trial.folder / "pseudo.parquet" for trial in run.trials(row)]
-        if row["metrics"] is None or not files or not files[0].exists():
+        files = [file for file in files if file.exists()]  # none where the twin was returned
+        if row["metrics"] is None or not files:
             continue
         table = pd.read_parquet(files[0])
         blocks.append(
