@@ -135,7 +135,8 @@ class Metric(FromScratch):
         return Fitted(model, history, {"best_epoch": best}, time.perf_counter() - started)
 
     def cost(self, task: Task, context: Context) -> Cost:
-        """Rehearses on empty images; refuses layers that do not fit the input."""
+        """Rehearses on empty images; refuses layers that do not fit, and classes there are not."""
+        self._seen(task.class_names)
         preprocessing, count = self._input(task), len(task.labeled)
         network = self._unscaled(task, preprocessing, context.device)
         loss = MetricLoss(self.loss, len(task.class_names), _width(network))
@@ -164,13 +165,7 @@ class Metric(FromScratch):
     def _taught(self, examples: Examples, names: Sequence[str]) -> Examples:
         """The examples of classes that the embedding learns from."""
         if self.seen_classes is not None:
-            given = [name.strip() for name in self.seen_classes.split(",")]
-            if strange := [name for name in given if name not in names]:
-                raise OptionError(
-                    f"--seen-classes {self.seen_classes}: there is no class {strange[0]!r}. "
-                    f"Choose from {', '.join(names)}."
-                )
-            chosen = torch.tensor([names.index(name) for name in given])
+            chosen = torch.tensor(self._seen(names))
             kept = torch.isin(examples.labels.cpu(), chosen).to(examples.labels.device)
             examples = Examples(examples.pixels[kept], examples.labels[kept])
         if len(torch.unique(examples.labels)) < 2:
@@ -179,6 +174,18 @@ class Metric(FromScratch):
                 "than two here. Give labels of more classes (or name more in --seen-classes)."
             )
         return examples
+
+    def _seen(self, names: Sequence[str]) -> list[int]:
+        """Numbers of the classes that the embedding learns from."""
+        if self.seen_classes is None:
+            return list(range(len(names)))
+        given = [name.strip() for name in self.seen_classes.split(",")]
+        if strange := [name for name in given if name not in names]:
+            raise OptionError(
+                f"--seen-classes {self.seen_classes}: there is no class {strange[0]!r}. "
+                f"Choose from {', '.join(names)}."
+            )
+        return [names.index(name) for name in given]
 
     def _learning(self, learner: MetricLearner, examples: Examples, judge: Any) -> MetricLearning:
         return MetricLearning(
