@@ -308,6 +308,23 @@ def test_it_says_what_the_number_is_worth(few, tmp_path, test):
     assert ("No test part was sealed" in caution) == (test is None)
 
 
+class Listening(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_a_budget_below_one_trial_is_said_and_one_trial_is_made(few, tmp_path):
+    listening = Listening()
+    found = search(few, tmp_path / "run", trials=3, budget="0.01s", progress=listening)
+    assert any("more than the budget; the first one is completed" in s for s in listening.said)
+    assert len(found.trials) == 1
+
+
 def test_optuna_missing_names_the_extra(few, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"labelwise\[tune\]"):

@@ -196,12 +196,18 @@ def _announce(
     sealed = record["test_images"]
     test = f", {sealed} test images are never looked at" if sealed else ""
     epochs = f", {ladder.epochs} epochs" if ladder.epochs > 1 else ""
-    total = min(settings.budget_seconds, settings.trials * record["trial_seconds"])
+    each = record["trial_seconds"]
+    total = max(each, min(settings.budget_seconds, settings.trials * each))
     progress.say(
         f"{dataset.name}: {record['labels']} labels in {ladder.folds} inner folds{test}\n"
         f"up to {settings.trials} trials{epochs}, about {clock(total)} in all "
         f"(budget {settings.budget}); searching\n{space}"
     )
+    if each > settings.budget_seconds:
+        progress.say(
+            f"note: a trial takes about {clock(each)}, more than the budget; the "
+            "first one is completed all the same. Give more time (--budget), or fewer labels."
+        )
     for sentence in record["warnings"]:
         progress.say(f"note: {sentence}")
 
