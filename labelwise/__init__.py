@@ -1,8 +1,8 @@
 """From a folder of images, few of them labeled, to the best classifier those labels can buy.
 
-The jobs are functions: load, check, compare, train, tune, evaluate, predict, embed, recipes, demo,
-doctor; and load_model, save_model. `help(labelwise.compare)` tells more. The values: Dataset,
-Recipe, Model, Evaluation, Run. ImageClassifier is a recipe as a scikit-learn estimator.
+The jobs are functions: load, check, compare, train, tune, evaluate, predict, embed, similar,
+recipes, demo, doctor; and load_model, save_model. `help(labelwise.compare)` tells more. The values:
+Dataset, Recipe, Model, Evaluation, Run. ImageClassifier is a recipe as a scikit-learn estimator.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from labelwise.data.load import load
     from labelwise.embedding import embed
     from labelwise.estimator import ImageClassifier
+    from labelwise.likeness import similar
     from labelwise.machine import doctor
     from labelwise.measure import Evaluation
     from labelwise.model import Model
@@ -49,6 +50,7 @@ _PLACES = {
     "predict": "labelwise.use",
     "recipes": "labelwise.recipe.describe",
     "save_model": "labelwise.bundle:save",
+    "similar": "labelwise.likeness",
     "train": "labelwise.run",
     "tune": "labelwise.tuning.search",
 }
@@ -62,6 +64,7 @@ __all__ = [  # noqa: RUF022 (the jobs in the order of the command line, then the
     "evaluate",
     "predict",
     "embed",
+    "similar",
     "recipes",
     "demo",
     "doctor",

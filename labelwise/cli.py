@@ -53,6 +53,16 @@ Data = Annotated[
 Saved = Annotated[
     Path, typer.Argument(metavar="MODEL", help="Folder of a saved model, or of a run.")
 ]
+Embedder = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="Folder of a saved model or of a run, or a backbone's name."
+    ),
+]
+Format = Annotated[str, typer.Option("--format", help="table, csv, json or parquet.")]
+OutFile = Annotated[
+    Path | None, typer.Option("--out", metavar="FILE", help="Write there instead of printing.")
+]
 Out = Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run; it is made.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
@@ -340,12 +350,8 @@ def evaluate(
 def predict(
     model: Saved,
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images and folders.")],
-    format_: Annotated[
-        str, typer.Option("--format", help="table, csv, json or parquet.")
-    ] = "table",
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write there instead of printing.")
-    ] = None,
+    format_: Format = "table",
+    out: OutFile = None,
 ) -> None:
     """A saved model's answers for new images.
 
@@ -363,12 +369,7 @@ def predict(
 
 @app.command()
 def embed(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL", help="Folder of a saved model or of a run, or a backbone's name."
-        ),
-    ],
+    model: Embedder,
     data: Data,
     out: Annotated[Path, typer.Option(metavar="FILE.parquet", help="The table; it is replaced.")],
     target: Target = None,
@@ -387,6 +388,39 @@ def embed(
     with _progress(quiet) as progress:
         count = write_embeddings(out, model, data, target=target, progress=scanning(progress))
     print(f"{count} images: {out}", file=sys.stderr)
+
+
+@app.command()
+def similar(
+    model: Embedder,
+    query: Annotated[Path, typer.Argument(metavar="QUERY", help="The file of an image.")],
+    data: Data,
+    count: Annotated[str, typer.Option(metavar="N", help="Images to show.")] = "10",
+    target: Target = None,
+    format_: Format = "table",
+    out: OutFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """The images of a data set that are most like a given one, best first.
+
+    \b
+    Examples:
+    labelwise similar runs/first new.jpg photos
+    labelwise similar efficientnet-lite0 new.jpg photos --count 50 --format csv --out like-it.csv
+    """
+    from labelwise.errors import OptionError
+    from labelwise.likeness import similar as search
+    from labelwise.progress import scanning
+    from labelwise.tables import check_format, print_predictions
+
+    check_format(format_, out)
+    if not count.isdecimal():
+        raise OptionError(f"--count {count}: expected a whole number, at least 1.")
+    with _progress(quiet) as progress:
+        found = search(
+            model, query, data, count=int(count), target=target, progress=scanning(progress)
+        )
+    print_predictions(found, format_, out)
 
 
 @app.command()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from labelwise.data.dataset import Dataset
+from labelwise.data.dataset import Dataset, Images
 from labelwise.data.load import Loadable, load
 from labelwise.errors import OptionError
 from labelwise.features import embeddings, input_of
@@ -84,12 +84,12 @@ def _tables(
     model: Model | str | Path, dataset: Dataset, progress: Advance | None
 ) -> Iterator[pd.DataFrame]:
     """The rows of `embed`, at most AT_ONCE at a time."""
-    vectors = _embedder(model, dataset, progress)
+    vectors = embedder(model, dataset, progress)
     names = np.array([*dataset.class_names, None], dtype=object)  # the last for UNLABELED = -1
     rows = dataset.usable
     for start in range(0, len(rows), AT_ONCE):
         some = rows[start : start + AT_ONCE]
-        found = vectors(some, start)
+        found = vectors(dataset.images(some), start)
         facts = pd.DataFrame(
             {
                 "id": some,
@@ -102,17 +102,21 @@ def _tables(
         yield pd.concat([facts, pd.DataFrame(found, columns=columns)], axis=1)
 
 
-def _embedder(
+def embedder(
     model: Model | str | Path, dataset: Dataset, progress: Advance | None
-) -> Callable[[np.ndarray, int], np.ndarray]:
-    """What gives the embeddings of some rows, told how many came before; float32 (n, D)."""
+) -> Callable[[Images, int], np.ndarray]:
+    """What gives the embeddings of some images, told how many came before; float32 (n, D).
+
+    Args:
+        dataset: whose images say in which size a pretrained network looks at all.
+    """
     total = len(dataset.usable)
     if isinstance(model, Model):
-        return lambda rows, before: model.embed(dataset.images(rows))
+        return lambda images, before: model.embed(images)
     backbone = find_backbone(str(model))
     preprocessing = input_of(backbone, dataset.images(dataset.usable))
 
-    def vectors(rows: np.ndarray, before: int) -> np.ndarray:
+    def vectors(images: Images, before: int) -> np.ndarray:
         done = before
 
         def advance(count: int, of: int) -> None:
@@ -121,6 +125,6 @@ def _embedder(
             if progress is not None:
                 progress(done, total, "embedding")
 
-        return embeddings(dataset.images(rows), backbone, preprocessing, advance=advance).numpy()
+        return embeddings(images, backbone, preprocessing, advance=advance).numpy()
 
     return vectors

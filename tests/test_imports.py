@@ -36,7 +36,7 @@ LAYERS = [
     ["leaderboard", "epochs"],
     ["report"],
     ["run", "use", "embedding", "estimator"],
-    ["tuning"],
+    ["tuning", "likeness"],
     ["showcase", "tables"],
     ["cli"],
 ]
@@ -123,6 +123,7 @@ def test_the_public_names_are_these():
         "predict",
         "recipes",
         "save_model",
+        "similar",
         "train",
         "tune",
     ]

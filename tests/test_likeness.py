@@ -1,0 +1,79 @@
+"""similar: the nearest images by a brute-force comparison, and what cannot be asked."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import labelwise
+from labelwise import likeness as module
+from labelwise.data.load import load
+from labelwise.errors import DataError, OptionError
+from labelwise.recipe.base import Context
+from labelwise.recipe.mlp import Mlp
+from tests.tasks import grating_data, gratings, task_from
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for number, (pixels, label) in enumerate(zip(*gratings(6), strict=True)):
+        (folder / "abc"[label]).mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(folder / "abc"[label] / f"{number:03}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    data = grating_data(tmp_path_factory.mktemp("learned"), per_class=10)
+    return Mlp(hidden=(9,), epochs=5).fit(task_from(data), Context()).model
+
+
+def test_the_most_similar_images_are_those_with_the_largest_cosine(model, photos, monkeypatch):
+    monkeypatch.setattr(module, "AT_ONCE", 4)
+    data = load(photos)
+    points = model.embed(data.images(data.usable)).astype(float)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    queries = [photos / data.table["path"][row] for row in (0, 7)]
+    found = labelwise.similar(model, queries, photos, count=5)
+    for query, row in zip(queries, (0, 7), strict=True):
+        own = found[found["query"] == str(query)]
+        assert own["rank"].tolist() == [1, 2, 3, 4, 5]
+        cosines = points @ points[row]
+        same = data.contents == data.contents[row]
+        expected = np.sort(cosines[~same])[::-1][:5]
+        np.testing.assert_allclose(own["similarity"], expected, atol=1e-5)
+        np.testing.assert_allclose(cosines[own["id"]], expected, atol=1e-5)
+        assert own["label"].tolist() == [data.class_names[data.labels[n]] for n in own["id"]]
+        assert not same[own["id"]].any()
+
+
+def test_fewer_images_than_asked_for_are_all_of_them(model, photos):
+    query = next(photos.rglob("*.png"))
+    assert len(labelwise.similar(model, query, photos, count=100)) == 17
+
+
+def test_what_cannot_be_asked_is_refused(model, photos, tmp_path):
+    with pytest.raises(DataError, match="no query"):
+        labelwise.similar(model, [], photos)
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"broken\.png' cannot be used"):
+        labelwise.similar(model, tmp_path / "broken.png", photos)
+    with pytest.raises(OptionError, match="at least 1"):
+        labelwise.similar(model, next(photos.rglob("*.png")), photos, count=0)
+
+
+def test_the_command_line_prints_them(model, photos, tmp_path):
+    folder = labelwise.save_model(model, tmp_path / "model")
+    query = sorted(photos.rglob("*.png"))[0]
+    words = [sys.executable, "-m", "labelwise.cli", "similar", str(folder), str(query)]
+    words += [str(photos), "--count", "3", "--format", "json", "--quiet"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    answers = json.loads(done.stdout)
+    assert [answer["rank"] for answer in answers] == [1, 2, 3]
+    assert set(answers[0]) == {"query", "rank", "id", "path", "label", "similarity"}
