@@ -123,6 +123,18 @@ def test_the_twin_is_returned_unless_the_student_is_likely_better(
     assert found["gain"] == pytest.approx((right - twin_right) / 40)
 
 
+def test_a_student_that_is_right_less_often_is_not_returned_for_its_losses():
+    labels = np.arange(40) % 2
+    twin = np.full((40, 2), 0.5)  # right by a hair
+    twin[np.arange(40), labels] += 1e-6
+    student = np.full((40, 2), 0.02)
+    student[np.arange(40), labels] = 0.98
+    student[0] = student[0, ::-1]  # wrong once
+    found = verdict(Judged.of(twin, labels), Judged.of(student, labels))
+    assert found["p_not_better"] < 0.01
+    assert found["returned"] == TWIN
+
+
 def test_how_sure_a_model_is_of_itself_is_no_reason_to_prefer_it():
     right = np.arange(40) < 30
     timid, bold = answers(right, 0.6), answers(right, 0.99)

@@ -61,15 +61,17 @@ def verdict(twin: Judged, student: Judged) -> dict[str, Any]:
     """What a paired t test of the log losses says about the student against its twin, and which of
     the two is returned.
 
-    The losses tell with fewer held labels than right and wrong answers do.
+    The losses tell with fewer held labels than right and wrong answers do; a student that is right
+    less often is not returned for its losses alone.
     """
     saved = twin.losses - student.losses
     worse, p = paired_t(saved)
+    gain = float(student.right.mean() - twin.right.mean())
     word = "cannot tell" if p >= SURE else "helped" if saved.mean() > 0 else "hurt"
     return {
         "verdict": word,
-        "returned": STUDENT if worse < LIKELY else TWIN,
-        "gain": float(student.right.mean() - twin.right.mean()),
+        "returned": STUDENT if worse < LIKELY and gain >= 0 else TWIN,
+        "gain": gain,
         "p": p,
         "p_not_better": worse,
         "held": len(saved),
