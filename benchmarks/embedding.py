@@ -138,7 +138,7 @@ def _trainer(recipe: Metric, task: Task, model: Model) -> MetricLossOnly:
     initialize(trunk, torch.Generator())
     batch = recipe.batch or 1
     return MetricLossOnly(
-        models={"trunk": trunk},
+        models={"trunk": trunk, "embedder": torch.nn.Identity()},
         optimizers={"trunk_optimizer": torch.optim.Adam(trunk.parameters(), lr=recipe.lr or 0.0)},
         batch_size=batch,
         loss_funcs={"metric_loss": losses.MultiSimilarityLoss(alpha=2, beta=50, base=0.5)},

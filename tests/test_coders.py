@@ -182,7 +182,7 @@ def test_the_history_has_reconstruction_errors_of_both_parts(text, data):
     held = labeled[::3]
     task = task_of(data, np.setdiff1d(data.usable, held))
     task = dataclasses.replace(task, validation=(data.images(held), data.labels[held]))
-    fitted = recipe_of(text).fit(task, Context())
+    fitted = recipe_of(text).alone(task, Context())
     errors = [record["validation_reconstruction"] for record in fitted.history]
     images = data.images(held)
     pixels = np.stack([images.read(n) for n in range(len(held))]) / 255

@@ -200,7 +200,7 @@ def test_a_fit_that_was_killed_goes_on_exactly(task, loss, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"batch": 10, "images": 10}, "two classes"),
+        ({"batch": 3}, "two classes"),
         ({"images": 1}, "at least two images"),
         ({"smoothing": 0.1}, "Leave them out"),
         ({"augment": "mixup 0.2"}, "Leave them out"),

@@ -94,7 +94,7 @@ def test_few_labels_say_little_of_the_shares_of_classes_and_many_say_them():
     few, many = (priors(np.repeat([0, 1, 2], [n, 7 * n, 0]), 3) for n in (1, 1000))
     assert few.sum() == pytest.approx(1)
     assert few.min() > 0.2
-    np.testing.assert_allclose(many, [1 / 8, 7 / 8, 0], atol=0.001)
+    np.testing.assert_allclose(many, [1 / 8, 7 / 8, 0], atol=0.005)
 
 
 def test_rounds_adopt_more_and_more_and_the_newest_label_counts(task):

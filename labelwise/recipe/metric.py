@@ -66,7 +66,9 @@ class Metric(FromScratch):
     loss: LossName = option(
         "multi-similarity", "multi-similarity, triplet, contrastive or proxy-anchor"
     )
-    images: int = option(10, "of each class in a batch, which has batch / images classes")
+    images: int = option(
+        10, "of each class in a batch, which has batch / images classes, at least two"
+    )
     steps: int | None = option(
         None, "of an epoch; left open: as many as go through all images about once"
     )
@@ -81,7 +83,7 @@ class Metric(FromScratch):
             if value is not None and not 1 <= value <= 65_536:
                 raise OptionError(f"metric({name}={value}): must be from 1 to 65536.")
         parse_layers(self.body)
-        if self.images < 2 or self._classes < 2:
+        if self._each < 2:
             raise OptionError(
                 f"metric(batch={self.batch}, images={self.images}): a batch needs at least two "
                 "images of each of two classes, as in batch=50, images=10."
@@ -141,9 +143,9 @@ class Metric(FromScratch):
         network = self._unscaled(task, preprocessing, context.device)
         loss = MetricLoss(self.loss, len(task.class_names), _width(network))
         learner = MetricLearner(network, loss)
-        batch = self._classes * self.images
+        batch = self._classes * self._each
         pixels = blank(batch, preprocessing.shape, context.device).pixels
-        examples = Examples(pixels, torch.arange(batch) // self.images)
+        examples = Examples(pixels, torch.arange(batch) // self._each)
 
         def learn(steps: int) -> float:
             objective = replace(self, steps=steps, share=1.0)._learning(learner, examples, dict)
@@ -194,19 +196,24 @@ class Metric(FromScratch):
             judge,
             steps=self._steps(len(examples)),
             classes=self._classes,
-            images=self.images,
+            images=self._each,
             augment=parse_augmentation(
                 self._looks("rgb" if examples.pixels.shape[1] == 3 else "gray")[0]
             ),
         )
 
     @property
+    def _each(self) -> int:
+        """Images of a class in a batch: of a small one half, so that there are two classes."""
+        return min(self.images, (self.batch or 1) // 2)
+
+    @property
     def _classes(self) -> int:
-        return (self.batch or 1) // self.images
+        return (self.batch or 1) // self._each
 
     def _steps(self, images: int) -> int:
         """Of an epoch over so many images."""
-        whole = math.ceil(images / (self._classes * self.images))
+        whole = math.ceil(images / (self._classes * self._each))
         return math.ceil((self.share or 1.0) * (self.steps or max(whole, self.least_steps or 0)))
 
 
