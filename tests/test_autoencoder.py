@@ -78,6 +78,19 @@ def test_where_held_labels_do_not_speak_for_it_its_twin_is_the_result(task):
     assert isinstance(recipe.settled([fitted.chosen]), Cnn)
 
 
+@pytest.mark.parametrize("fields", [{}, {"hidden": (9,)}, {"encoder": "tuned"}])
+def test_a_head_that_is_judged_does_not_know_the_labels_it_is_judged_by(task, fields):
+    recipe = Autoencoder(**{**SMALL, "fallback": "yes"}, **fields)
+    images, labels = task.validation
+    wrong = dataclasses.replace(task, validation=(images, (labels + 1) % 3))
+    epochs = {"epochs": 1, "head_epochs": 1, "patience": 0}  # nor what stops a training
+    own, other = (
+        dataclasses.replace(recipe, **epochs).alone(given, Context()).model.logits(images)
+        for given in (task, wrong)
+    )
+    np.testing.assert_array_equal(own, other)
+
+
 def test_tuning_leaves_the_decoder_as_it_was(task):
     plain, tuned = (
         Autoencoder(**SMALL, encoder=encoder).fit(task, Context()).model.network.decoder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -98,6 +98,8 @@ class TwoSteps(WithDecoder):
         context: Context,
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """The second step gives the network its head; what was decided, and a history."""
+        if self._compares:  # the validation part is to judge the head, which must not know it
+            validation, task = None, replace(task, validation=None)
         pixels = images.pixels[torch.from_numpy(task.labeled).to(images.pixels.device)]
         codes = encoded(network, pixels)
         if validation is not None:
