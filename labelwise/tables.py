@@ -29,6 +29,7 @@ def leaderboard_table(results: Mapping[str, Any]) -> RenderableType:
     metric = results["metric"]
     chosen = (results["recommended"], results["recommended_labels"])
     table = _table()
+    table.add_column("")
     for column in ("variant", "labels", METRICS[metric].label, "95 % interval", "train", "test"):
         if column == "variant":  # where there is no room for all, names take several lines
             table.add_column(column, overflow="fold", min_width=8)
@@ -39,9 +40,10 @@ def leaderboard_table(results: Mapping[str, Any]) -> RenderableType:
     for row in results["rows"]:
         value = (row["metrics"] or {}).get(metric)
         test = (row["test"] or {}).get(metric)
-        star = "*" if (row["variant"], row["labels"]) == chosen else " "
+        star = "*" if (row["variant"], row["labels"]) == chosen else ""
         cells = (
-            f"{star} {row['variant']}",
+            star,
+            row["variant"],
             row["labels"].replace("-per-class", "/class"),
             number(metric, value["value"])
             if value
