@@ -1,177 +1,66 @@
-"""How well a metric embedding puts images next to others of their class, beside two floors.
+"""How fast images become embeddings: labelwise beside plain PyTorch, from decoded pixels.
 
-    python benchmarks/embedding.py DATA/mnist.npz --seen-classes 2,3,1,7,9
-    python benchmarks/embedding.py DATA/mnist.npz --learn-from DATA/cifar10 --batch 50 --images 5
-    python benchmarks/embedding.py DATA/mnist.npz --peer
+    python benchmarks/embedding.py                   EfficientNet-Lite0 at 224 and 128 px
+    python benchmarks/embedding.py --rounds 9 --sizes 224
 
-Trains `metric(preset=embedding)` for --epochs times --steps batches on the training part, or that
-of other data, and judges the images of the test part, among classes that were learned from, among
-others, and all together: recall@1, MAP@R and accuracy of prototypes with 95 % intervals over
-images. The same numbers of plain pixels and of the network before training stand beside them.
-
---peer prints training steps per second instead, beside those of pytorch-metric-learning's
-MetricLossOnly with its own sampler, the same network, loss and batches, in turn.
+The peer is the loop that a tutorial shows: timm's model, channels first, inference_mode, batches of
+32, in a process of its own with glibc's allocator as it is. Both have the same random images and
+the same threads, and take turns. Peak is the float32 matrix product of torch, measured in the same
+rounds. CPU seconds are those of all threads of a process: on a busy machine they tell more than the
+clock.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Sequence
-from dataclasses import replace
-from statistics import median
+import os
+import tempfile
 
-import numpy as np
-import torch
-from pytorch_metric_learning import losses, miners, samplers
-from pytorch_metric_learning.trainers import MetricLossOnly
-from torch.utils.data import TensorDataset
+from engines.turns import Worker, alternate, spread
 
-from labelwise.data.dataset import Dataset, Images
-from labelwise.data.load import load
-from labelwise.features import stored_pixels
-from labelwise.measure.retrieval import retrieval
-from labelwise.model import Model
-from labelwise.nn.layers import Stack, initialize
-from labelwise.recipe.base import Context, Task
-from labelwise.recipe.metric import Metric
-
-SHOWN = ("recall@1", "map@r", "prototype_accuracy")
-ROUNDS, TIMED = 5, 100  # of --peer, and steps in each
+WORK = {224: 0.768e9, 128: 0.2507e9}  # floating-point operations of an image, convolutions only
+IMAGES = {224: 96, 128: 256}  # in a round
+GEMM = 2 * 2048**3  # floating-point operations of a product
 
 
 def main() -> None:
-    """Print the table of one embedding, or the peer's speed."""
+    """Measure and print a table per size."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("data")
-    parser.add_argument("--learn-from")
-    parser.add_argument("--seen-classes")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--batch", type=int, default=50)
-    parser.add_argument("--images", type=int, default=10)
-    parser.add_argument("--loss", default="multi-similarity")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--peer", action="store_true")
-    options = parser.parse_args()
-    data = load(options.data)
-    test = _part(data, "test")
-    recipe = Metric(
-        preset="embedding",
-        loss=options.loss,
-        epochs=options.epochs,
-        steps=options.steps,
-        batch=options.batch,
-        images=options.images,
-        image_size=28,
-        color="gray",
-        seen_classes=options.seen_classes,
-    )
-    source = load(options.learn_from) if options.learn_from else data
-    rows = _part(source, "train")
-    rows = rows[~np.isin(source.groups[rows], source.groups[test])] if source is data else rows
-    task = Task(source.images(rows), source.labels[rows], source.class_names)
-    if options.peer:
-        peer(recipe, task)
-        return
-    context = Context(seed=options.seed)
-    untrained = replace(recipe, lr=1e-12, epochs=1, steps=1).fit(task, context).model
-    started = time.perf_counter()
-    model = recipe.fit(task, context).model
-    print(f"{options.epochs * options.steps} steps in {time.perf_counter() - started:.0f} s\n")
-    judge(model, untrained, data, test, options.seen_classes)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[224, 128], choices=list(WORK))
+    parser.add_argument("--rounds", type=int, default=7)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["LABELWISE_CACHE"] = cache
+        for size in args.sizes:
+            request = {"size": size, "images": IMAGES[size]}
+            workers = {
+                name: Worker("engines.embedders", name, request)
+                for name in ("labelwise", "eager", "gemm")
+            }
+            try:
+                seconds = alternate(workers, args.rounds)
+            finally:
+                for worker in workers.values():
+                    worker.close()
+            print(f"\n## {size} px, {IMAGES[size]} images a round, {args.rounds} rounds\n")
+            report(size, seconds)
 
 
-def judge(
-    model: Model, untrained: Model, data: Dataset, rows: np.ndarray, seen: str | None
-) -> None:
-    """Print the table."""
-    images, labels = data.images(rows), data.labels[rows]
-    points = {
-        "plain pixels": plain(images, model),
-        "untrained": untrained.embed(images),
-        "metric": model.embed(images),
-    }
-    parts = {"all": np.ones(len(rows), bool)}
-    if seen:
-        known = np.isin(labels, [data.class_names.index(name) for name in seen.split(",")])
-        parts = {"seen": known, "unseen": ~known, **parts}
-    print(f"| classes | images | embedding | {' | '.join(SHOWN)} |")
-    print("|---" * (3 + len(SHOWN)) + "|")
-    for part, kept in parts.items():
-        for name, vectors in points.items():
-            found = retrieval(vectors[kept], labels[kept]).intervals()
-            cells = (
-                f"{100 * i.value:.1f} ({100 * i.low:.1f} to {100 * i.high:.1f})"
-                for i in (found[metric] for metric in SHOWN)
-            )
-            print(f"| {part} | {kept.sum()} | {name} | {' | '.join(cells)} |", flush=True)
-
-
-def plain(images: Images, model: Model) -> np.ndarray:
-    """Pixels as the model gets them; float32 (N, D)."""
-    pixels = stored_pixels(images, model.preprocessing)
-    return pixels.flatten(1).float().div(255).numpy()
-
-
-def peer(recipe: Metric, task: Task) -> None:
-    """Print steps per second of both, and the ratio."""
-    ours, theirs = [], []
-    own = replace(recipe, epochs=1, steps=TIMED)
-    trainer = _trainer(own, task, own.fit(task, Context()).model)
-    for _ in range(ROUNDS):
-        ours.append(TIMED / float(own.fit(task, Context()).history[0]["seconds"]))
-        started = time.perf_counter()
-        trainer.train(num_epochs=1)
-        theirs.append(TIMED / (time.perf_counter() - started))
-    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-    print(f"steps/s: labelwise {spread(ours)}; MetricLossOnly {spread(theirs)}")
-    print(f"ratio {spread(ratios)}")
-
-
-def _trainer(recipe: Metric, task: Task, model: Model) -> MetricLossOnly:
-    """The peer's, as its documentation has it, with images in memory."""
-    pixels = stored_pixels(task.images, model.preprocessing).float().div(255)
-    trunk = _Embedding(Stack(recipe.body, model.preprocessing.shape))
-    initialize(trunk, torch.Generator())
-    batch = recipe.batch or 1
-    return MetricLossOnly(
-        models={"trunk": trunk, "embedder": torch.nn.Identity()},
-        optimizers={"trunk_optimizer": torch.optim.Adam(trunk.parameters(), lr=recipe.lr or 0.0)},
-        batch_size=batch,
-        loss_funcs={"metric_loss": losses.MultiSimilarityLoss(alpha=2, beta=50, base=0.5)},
-        mining_funcs={"tuple_miner": miners.MultiSimilarityMiner(epsilon=0.1)},
-        dataset=TensorDataset(pixels, torch.from_numpy(task.labels)),
-        sampler=samplers.MPerClassSampler(task.labels, recipe.images, batch, TIMED * batch),
-        iterations_per_epoch=TIMED,
-        dataloader_num_workers=0,
-    )
-
-
-class _Embedding(torch.nn.Module):
-    """The embedding alone of what gives maps as well."""
-
-    def __init__(self, body: torch.nn.Module) -> None:
-        super().__init__()
-        self.body = body
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.body(images)[1]
-        return found
-
-
-def spread(values: Sequence[float]) -> str:
-    """Median with minimum and maximum."""
-    return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
-
-
-def _part(data: Dataset, name: str) -> np.ndarray:
-    """Rows with a label of a part of the data."""
-    usable = data.usable
-    part = data.table["split"].fillna("train").to_numpy()[usable]
-    return usable[(part == name) & (data.labels[usable] >= 0)]
+def report(size: int, seconds: dict[str, list[tuple[float, float]]]) -> None:
+    """Print speeds, ratios and the share of the peak; each as minimum, median, maximum."""
+    count, work = IMAGES[size], WORK[size]
+    for clock, what in enumerate(("wall", "CPU")):
+        taken = {name: [pair[clock] for pair in pairs] for name, pairs in seconds.items()}
+        ours, eager, gemm = (taken[name] for name in ("labelwise", "eager", "gemm"))
+        print(f"{what} seconds: minimum, median, maximum")
+        print(f"  labelwise images/s {spread([count / s for s in ours], '.0f')}")
+        print(f"  eager     images/s {spread([count / s for s in eager], '.0f')}")
+        print(f"  ratio              {spread([b / a for a, b in zip(ours, eager, strict=True)])}")
+        shares = [work * count / a / (GEMM / g) for a, g in zip(ours, gemm, strict=True)]
+        print(f"  GEMM GFLOP/s       {spread([GEMM / s / 1e9 for s in gemm], '.0f')}")
+        print(f"  share of GEMM      {spread(shares)}", flush=True)
 
 
 if __name__ == "__main__":
