@@ -33,7 +33,6 @@ from sklearn.cluster import MiniBatchKMeans
 
 from labelwise.data.dataset import UNLABELED, Dataset
 from labelwise.data.load import load
-from labelwise.data.split import VALIDATION_FROM, VALIDATION_SHARE, deal
 from labelwise.features import stored_pixels
 from labelwise.model import Model, build
 from labelwise.nn.coding import encoded
@@ -42,6 +41,7 @@ from labelwise.recipe.base import Context, Fitted, Recipe, Task
 from labelwise.recipe.code_heads import logistic_head
 from labelwise.recipe.inputs import own_input
 from labelwise.recipe.probe import Probe
+from labelwise.recipe.settle import settled_fit
 from labelwise.recipe.variants import parse_variants
 from labelwise.trials import peak_memory
 
@@ -74,7 +74,7 @@ def main() -> None:
     train, test = _parts(data, options.held_out)
     train = np.sort(np.random.default_rng(0).permutation(train)[: options.pool])
     variants = parse_variants(options.recipes)
-    recipes = {variant.name: partial(settled_fit, variant.recipe) for variant in variants}
+    recipes = {variant.name: partial(as_in_a_run, variant.recipe) for variant in variants}
     space = cache(lambda: _space(data, train))
     fits: dict[str, Fit] = {**({"pixels": on_pixels} if options.pixels else {}), **recipes}
     print("| labels | chosen | " + " | ".join(fits) + " |")
@@ -108,22 +108,9 @@ def _timed(source: str, recipe: Recipe) -> tuple[float, int]:
     return time.perf_counter() - started, peak_memory() or 0
 
 
-def settled_fit(recipe: Recipe, task: Task, context: Context) -> Fitted:
-    """A fit of all labels, after one with a validation part where there is something to decide on
-    it, as runs do it."""
-    given = task.labeled
-    labels = task.labels[given]
-    if not recipe.decides_on_validation or len(given) < VALIDATION_FROM * len(np.unique(labels)):
-        return recipe.fit(task, context)
-    groups = task.images.dataset.groups[task.images.rows[given]]
-    shares = [1 - VALIDATION_SHARE, VALIDATION_SHARE]
-    held = given[deal(labels, groups, shares, [context.seed]) == 1]
-    rest = np.setdiff1d(np.arange(len(task.labels)), held)
-    validation = task.images.subset(held), task.labels[held]
-    first = recipe.fit(
-        Task(task.images.subset(rest), task.labels[rest], task.class_names, validation), context
-    )
-    return recipe.settled([first.chosen]).fit(task, context)
+def as_in_a_run(recipe: Recipe, task: Task, context: Context) -> Fitted:
+    """A fit of all labels, what is decided on a validation part decided before."""
+    return settled_fit(recipe, task, context)[1]
 
 
 def on_pixels(task: Task, context: Context) -> Fitted:

@@ -85,7 +85,6 @@ def _tables(
 ) -> Iterator[pd.DataFrame]:
     """The rows of `embed`, at most AT_ONCE at a time."""
     vectors = embedder(model, dataset, progress)
-    names = np.array([*dataset.class_names, None], dtype=object)  # the last for UNLABELED = -1
     rows = dataset.usable
     for start in range(0, len(rows), AT_ONCE):
         some = rows[start : start + AT_ONCE]
@@ -94,12 +93,18 @@ def _tables(
             {
                 "id": some,
                 "path": dataset.table["path"].iloc[some].to_numpy(),
-                "label": pd.array(names[dataset.labels[some]], dtype="string"),
+                "label": label_names(dataset, some),
                 "split": dataset.table["split"].iloc[some].array,
             }
         )
         columns = [f"e_{index}" for index in range(found.shape[1])]
         yield pd.concat([facts, pd.DataFrame(found, columns=columns)], axis=1)
+
+
+def label_names(dataset: Dataset, rows: np.ndarray) -> pd.api.extensions.ExtensionArray:
+    """Class names of some rows, null where there is no label; string (n,)."""
+    names = np.array([*dataset.class_names, None], dtype=object)  # the last for UNLABELED = -1
+    return pd.array(names[dataset.labels[rows]], dtype="string")
 
 
 def embedder(

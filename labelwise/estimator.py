@@ -17,10 +17,10 @@ from labelwise.data.blocks import Block, as_block
 from labelwise.data.dataset import SET_ASIDE, UNLABELED, Dataset
 from labelwise.data.memory import labeled_dataset, nameless_dataset
 from labelwise.data.source import counted
-from labelwise.data.split import VALIDATION_FROM, VALIDATION_SHARE, deal
 from labelwise.errors import DataError, OptionError
 from labelwise.machine import torch_device
-from labelwise.recipe.base import Context, Fitted, Recipe, Task
+from labelwise.recipe.base import Context, Recipe, Task
+from labelwise.recipe.settle import settled_fit
 from labelwise.recipe.variants import parse_variants
 
 
@@ -87,9 +87,10 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         dataset = labeled_dataset(images, [None if k < 0 else names[k] for k in numbers], names)
         _warn_of_set_aside(dataset)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self.recipe_, fitted = _fitted(
-            self._recipe(), dataset, Context(seed, torch_device(self.device))
-        )
+        rows = dataset.usable
+        task = Task(dataset.images(rows), dataset.labels[rows], dataset.class_names)
+        context = Context(seed, torch_device(self.device))
+        self.recipe_, fitted = settled_fit(self._recipe(), task, context)
         self.model_, self.history_ = fitted.model, fitted.history
         return self
 
@@ -200,29 +201,3 @@ def _warn_of_set_aside(dataset: Dataset) -> None:
             UserWarning,
             stacklevel=3,
         )
-
-
-def _fitted(recipe: Recipe, dataset: Dataset, context: Context) -> tuple[Recipe, Fitted]:
-    """The recipe settled on a validation part where it decides on one, and its fit on everything.
-
-    As in a run: what was decided on four fifths of the labels holds for the fit on all of them.
-    """
-    rows = dataset.usable
-    labels = dataset.labels[rows]
-    labeled = rows[labels != UNLABELED]
-    own = dataset.labels[labeled]
-    if recipe.decides_on_validation and len(own) >= VALIDATION_FROM * len(np.unique(own)):
-        shares = [VALIDATION_SHARE, 1 - VALIDATION_SHARE]
-        part = deal(own, dataset.groups[labeled], shares, [context.seed, 3])
-        held = labeled[part == 0]
-        # With the held images go their duplicates, also those without a label.
-        learned = rows[~np.isin(dataset.groups[rows], dataset.groups[held])]
-        task = Task(
-            dataset.images(learned),
-            dataset.labels[learned],
-            dataset.class_names,
-            (dataset.images(held), dataset.labels[held]),
-        )
-        recipe = recipe.settled([recipe.fit(task, context).chosen])
-    task = Task(dataset.images(rows), labels, dataset.class_names)
-    return recipe, recipe.fit(task, context)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
+from torch.nn.functional import normalize
 
-from labelwise.data.dataset import SET_ASIDE, Dataset
+from labelwise.data.dataset import SET_ASIDE, Dataset, Images
 from labelwise.data.load import Loadable, load
 from labelwise.data.memory import nameless_dataset
-from labelwise.embedding import AT_ONCE, Advance, embedder
+from labelwise.embedding import AT_ONCE, Advance, embedder, label_names
 from labelwise.errors import DataError, OptionError
 from labelwise.model import Model
 
@@ -51,19 +53,22 @@ def similar(
     asked = _asked([str(file) for file in files])
     dataset = load(data, target=target, progress=progress)
     vectors = embedder(model, dataset, progress)
-    points = _unit(vectors(asked.images(asked.usable), 0))
+
+    def directions(images: Images, before: int) -> torch.Tensor:
+        return normalize(torch.from_numpy(vectors(images, before)), dim=1)
+
+    points = directions(asked.images(asked.usable), 0)
     own, contents = asked.contents[asked.usable], dataset.contents
     found = np.zeros((len(points), 0), np.float32)
     rows = np.zeros((len(points), 0), np.int64)
     for start in range(0, len(dataset.usable), AT_ONCE):
         some = dataset.usable[start : start + AT_ONCE]
-        near = points @ _unit(vectors(dataset.images(some), start)).T
+        near = (points @ directions(dataset.images(some), start).T).numpy()
         near[own[:, None] == contents[some]] = -np.inf
         found = np.concatenate([found, near], axis=1)
         rows = np.concatenate([rows, np.broadcast_to(some, near.shape)], axis=1)
         best = np.argsort(-found, axis=1, kind="stable")[:, :count]
         found, rows = np.take_along_axis(found, best, 1), np.take_along_axis(rows, best, 1)
-    names = np.array([*dataset.class_names, None], dtype=object)  # the last for UNLABELED = -1
     query, place = np.nonzero(np.isfinite(found))
     chosen = rows[query, place]
     return pd.DataFrame(
@@ -72,7 +77,7 @@ def similar(
             "rank": place + 1,
             "id": chosen,
             "path": dataset.table["path"].to_numpy()[chosen],
-            "label": pd.array(names[dataset.labels[chosen]], dtype="string"),
+            "label": label_names(dataset, chosen),
             "similarity": found[query, place],
         }
     )
@@ -87,7 +92,3 @@ def _asked(files: list[str]) -> Dataset:
     if len(aside):
         raise DataError(f"{aside['path'].iloc[0]!r} cannot be used: {aside['reason'].iloc[0]}.")
     return asked
-
-
-def _unit(points: np.ndarray) -> np.ndarray:
-    return points / np.linalg.norm(points, axis=1, keepdims=True).clip(1e-12)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from labelwise.data.dataset import UNLABELED, Dataset
 from labelwise.data.load import load
@@ -35,6 +36,14 @@ def gratings_file(path: Path, per_class: int = 20, unlabeled: int = 0, test: int
         arrays["x_test"], arrays["y_test"] = gratings(test, seed=9)
     np.savez(path, class_names=np.array(["across", "down", "slanted"]), **arrays)
     return path
+
+
+def gratings_folder(folder: Path, per_class: int) -> Path:
+    """The same as PNG files, one folder per class."""
+    for number, (pixels, label) in enumerate(zip(*gratings(per_class), strict=True)):
+        (folder / "abc"[label]).mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(folder / "abc"[label] / f"{number:03}.png")
+    return folder
 
 
 def task_from(dataset: Dataset) -> Task:

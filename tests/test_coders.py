@@ -16,7 +16,7 @@ from labelwise.data.dataset import UNLABELED
 from labelwise.data.load import load
 from labelwise.errors import OptionError
 from labelwise.nn.checkpoint import Checkpoint
-from labelwise.recipe import codes, joint_autoencoder
+from labelwise.recipe import codes, scratch
 from labelwise.recipe.base import Context, Task
 from labelwise.recipe.cnn import Cnn
 from labelwise.recipe.variants import parse_variants
@@ -145,7 +145,7 @@ def test_a_search_does_not_compare_losses_that_say_nothing_of_classes(data):
 
 @with_decoder
 def test_a_training_that_was_killed_goes_on_exactly(text, data, tmp_path, monkeypatch):
-    for module in (codes, joint_autoencoder):
+    for module in (codes, scratch):
         monkeypatch.setattr(module, "Checkpoint", lambda file: Checkpoint(file, every=0.0))
     recipe, images = recipe_of(text), data.images(range(5))
     whole = recipe.fit(task_of(data), Context(seed=3))

@@ -47,7 +47,7 @@ def test_the_weight_with_the_least_validation_loss_is_chosen(task, tmp_path):
 
 def test_a_fit_killed_in_its_second_training_goes_on_exactly(task, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "labelwise.recipe.joint_autoencoder.Checkpoint", lambda file: Checkpoint(file, every=0.0)
+        "labelwise.recipe.scratch.Checkpoint", lambda file: Checkpoint(file, every=0.0)
     )
     whole, seen = RECIPE.fit(task, Context()), []
 

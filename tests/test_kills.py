@@ -15,12 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from labelwise.run import Run
 from tests.attempts import LONGEST, End, Fate, at_once, attempt, moments
 from tests.runs import assert_same_files, assert_whole, without_times
-from tests.tasks import gratings
+from tests.tasks import gratings_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = (
@@ -65,11 +64,7 @@ class Whole:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
-    for number, (pixels, label) in enumerate(zip(*gratings(8), strict=True)):
-        (folder / "abc"[label]).mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(folder / "abc"[label] / f"{number:03}.png")
-    return folder
+    return gratings_folder(tmp_path_factory.mktemp("photos"), 8)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import labelwise
 from labelwise import likeness as module
@@ -16,16 +15,12 @@ from labelwise.data.load import load
 from labelwise.errors import DataError, OptionError
 from labelwise.recipe.base import Context
 from labelwise.recipe.mlp import Mlp
-from tests.tasks import grating_data, gratings, task_from
+from tests.tasks import grating_data, gratings_folder, task_from
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
-    for number, (pixels, label) in enumerate(zip(*gratings(6), strict=True)):
-        (folder / "abc"[label]).mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(folder / "abc"[label] / f"{number:03}.png")
-    return folder
+    return gratings_folder(tmp_path_factory.mktemp("photos"), 6)
 
 
 @pytest.fixture(scope="module")

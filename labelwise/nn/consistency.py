@@ -101,7 +101,6 @@ class Consistency(Objective[Step]):
         shares = class_shares(looks.labels, classes)
         wanted = {"labels": shares, "uniform": torch.full_like(shares, 1 / classes)}.get(align)
         self.align = None if wanted is None else Alignment(wanted)
-        self.classes = classes
         self.seen = Seen(classes, device, smoothing)
         self.pseudo = torch.zeros(4, device=device)  # images, losses, weights, images in use
 
@@ -140,7 +139,8 @@ class Consistency(Objective[Step]):
             proba = self.network.logits(images).softmax(1)
             self.network.train()
         confidence, classes = (self.align(proba) if self.align else proba).max(1)
-        return classes, self.confidence.weights(confidence) * above_chance(confidence, self.classes)
+        weights = self.confidence.weights(confidence) * above_chance(confidence, proba.shape[1])
+        return classes, weights
 
     def record(self) -> dict[str, Any]:
         """What was seen of the labels, and of the pool: pool_loss, pool_weight, pool_used."""

@@ -20,7 +20,7 @@ import numpy as np
 
 from labelwise.data.dataset import UNLABELED, Images
 from labelwise.data.split import VALIDATION_FROM, deal
-from labelwise.errors import OptionError, TrainingError
+from labelwise.errors import OptionError
 from labelwise.recipe.base import (
     Context,
     Cost,
@@ -30,6 +30,7 @@ from labelwise.recipe.base import (
     Task,
     Twin,
     option,
+    require_labels,
     without_validation,
 )
 from labelwise.recipe.heads import INNER_FOLDS
@@ -129,8 +130,7 @@ class Around(Recipe):
         if not self.base.decides_on_validation:
             task = without_validation(task)
         task = replace(task, checkpoint=None)
-        if not len(task.labeled):
-            raise TrainingError("There is no labeled image to learn from in this train part.")
+        require_labels(task)
         work = Work(task, np.flatnonzero(task.labels == UNLABELED))
         context.advance(0.0, "without the unlabeled images")
         first = self.base.fit(task, context.quiet)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from labelwise.data.dataset import Images
+from labelwise.errors import TrainingError
 from labelwise.model import Model
 from labelwise.recipe.ranges import Parts, Range
 
@@ -56,6 +57,16 @@ class Task:
     def labeled(self) -> np.ndarray:
         """Positions of the labeled images."""
         return np.flatnonzero(self.labels >= 0)
+
+
+def require_labels(task: Task) -> None:
+    """Refuse a task that nothing can be learned from.
+
+    Raises:
+        TrainingError: no image has a label.
+    """
+    if not len(task.labeled):
+        raise TrainingError("There is no labeled image to learn from in this train part.")
 
 
 def without_validation(task: Task) -> Task:

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from labelwise.errors import TrainingError
 from labelwise.nn.checkpoint import Checkpoint
 from labelwise.nn.coding import Coder, Coding, encoded
 from labelwise.nn.layers import initialize
@@ -19,7 +18,7 @@ from labelwise.nn.network import Network
 from labelwise.nn.passes import Passes
 from labelwise.nn.supervised import Examples
 from labelwise.nn.train import Objective, train
-from labelwise.recipe.base import Context, Fitted, Task
+from labelwise.recipe.base import Context, Fitted, Task, require_labels
 from labelwise.recipe.code_heads import head_columns, logistic_head
 from labelwise.recipe.decoding import WithDecoder
 from labelwise.recipe.scratch import make_network, read_parts, whiten_first
@@ -42,8 +41,8 @@ class TwoSteps(WithDecoder):
 
     def alone(self, task: Task, context: Context) -> Fitted:
         started = time.perf_counter()
-        if task.class_names and not len(task.labeled):
-            raise TrainingError("There is no labeled image to learn from in this train part.")
+        if task.class_names:
+            require_labels(task)
         preprocessing = self._input(task)
         images, validation = read_parts(task, self._places(task), preprocessing, context)
         architecture = self._architecture(preprocessing, self._scaling(images.pixels))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from statistics import median
 from typing import Any, ClassVar
@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from labelwise.data.dataset import Images
-from labelwise.data.preprocess import Color, Preprocessing
+from labelwise.data.preprocess import Preprocessing
 from labelwise.errors import OptionError
-from labelwise.nn.augment import Augmentation, parse_augmentation
+from labelwise.nn.augment import parse_augmentation
 from labelwise.nn.coding import encoded
 from labelwise.nn.decoder import MIRROR, mirrored
 from labelwise.nn.language import parse_layers
@@ -25,7 +25,7 @@ from labelwise.nn.passes import Passes, pace
 from labelwise.nn.supervised import Examples
 from labelwise.nn.train import Objective, train
 from labelwise.nn.width import scaled
-from labelwise.recipe.base import EVERY_FIT, Context, Cost, Recipe, Task, Twin, option
+from labelwise.recipe.base import EVERY_FIT, Context, Cost, Task, Twin, option
 from labelwise.recipe.beside import Beside
 from labelwise.recipe.cnn import PRESETS as CNN
 from labelwise.recipe.cnn import Cnn
@@ -120,10 +120,6 @@ class WithDecoder(Beside):
             everything=True,
         )
 
-    def own_settled(self, chosen: Sequence[Mapping[str, Any]]) -> Recipe:
-        """The median best epoch of the folds."""
-        return self.at_best_epoch(chosen)
-
     def _places(self, task: Task) -> np.ndarray:
         return np.arange(len(task.labels))
 
@@ -138,10 +134,6 @@ class WithDecoder(Beside):
         if decoder == MIRROR:
             decoder = mirrored(Stack(self.body, preprocessing.shape))
         return {**super()._architecture(preprocessing, scaling), "decoder": decoder}
-
-    def _augmentation(self, pixels: torch.Tensor) -> Augmentation:
-        color: Color = "rgb" if pixels.shape[1] == 3 else "gray"
-        return parse_augmentation(self._looks(color)[0])
 
     def _passes(self, images: int) -> Passes:
         return Passes.of(images, self.batch or 1, self.least_steps or 0, self.share or 1.0)

@@ -25,7 +25,6 @@ from labelwise.recipe.base import (
     Cost,
     Fitted,
     PseudoLabels,
-    Recipe,
     Task,
     Twin,
     option,
@@ -34,7 +33,7 @@ from labelwise.recipe.beside import Beside
 from labelwise.recipe.cnn import PRESETS as NETS
 from labelwise.recipe.frozen import FrozenFit
 from labelwise.recipe.probe import Probe
-from labelwise.recipe.scratch import FromScratch
+from labelwise.recipe.scratch import FromScratch, color_of
 
 FROZEN, MODERN = "frozen", "fast"  # presets where nothing, or only layers, are given
 BACKBONE = "efficientnet-lite0"
@@ -159,10 +158,6 @@ class FixMatch(Beside):
             return FromScratch.cost(self, task, context)
         return self._frozen(task, context).cost()
 
-    def own_settled(self, chosen: Sequence[Mapping[str, Any]]) -> Recipe:
-        """The median best epoch of the folds."""
-        return self.at_best_epoch(chosen)
-
     def sizes(self, task: Task) -> Sequence[Self]:
         if self.backbone is None:
             return super().sizes(task)
@@ -209,11 +204,11 @@ class FixMatch(Beside):
         return (self.batch or 1) * self.ratio
 
     def _objective(
-        self, network: Network, examples: Examples, validation: Examples | None, color: Color
+        self, network: Network, examples: Examples, validation: Examples | None
     ) -> Consistency:
         given = (examples.labels >= 0).nonzero()[:, 0]
         side = min(examples.pixels.shape[2:])
-        weak, strong = map(parse_augmentation, self.changes(color, side))
+        weak, strong = map(parse_augmentation, self.changes(color_of(examples.pixels), side))
         labels, pool = examples.labels[given], len(examples) * bool(self.strength)
         looks = PixelLooks(examples.pixels, given, labels, weak, strong, pool)
         judge = partial(evaluate, network, validation) if validation is not None else dict

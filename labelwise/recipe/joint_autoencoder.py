@@ -14,13 +14,12 @@ import torch
 from torch import nn
 
 from labelwise.data.preprocess import Preprocessing
-from labelwise.errors import OptionError, TrainingError
-from labelwise.nn.checkpoint import Checkpoint
+from labelwise.errors import OptionError
 from labelwise.nn.joint import Joint, rounds
 from labelwise.nn.network import Network
 from labelwise.nn.supervised import Examples, Supervised
-from labelwise.nn.train import Objective, train
-from labelwise.recipe.base import Context, Cost, Fitted, Task, option
+from labelwise.nn.train import Objective
+from labelwise.recipe.base import Context, Cost, Fitted, Task, option, require_labels
 from labelwise.recipe.decoding import PRESETS, WithDecoder, check_hidden
 from labelwise.recipe.ranges import Reals
 from labelwise.recipe.scratch import channel_statistics, make_network, read_parts
@@ -63,8 +62,7 @@ class JointAutoencoder(WithDecoder):
 
     def alone(self, task: Task, context: Context) -> Fitted:
         started = time.perf_counter()
-        if not len(task.labeled):
-            raise TrainingError("There is no labeled image to learn from in this train part.")
+        require_labels(task)
         fits = []
         weights = self._tried(task)
         for number, weight in enumerate(weights):
@@ -116,19 +114,9 @@ class JointAutoencoder(WithDecoder):
         network = make_network(architecture, classes, preprocessing, context.device)
         generator = torch.Generator().manual_seed(context.seed)
         self._begin(network, images.pixels, generator)
-
-        def advance(done: int, planned: int, record: Mapping[str, Any]) -> None:
-            context.advance(done / planned, f"weight {weight:g}, epoch {done} of {planned}")
-            context.observe(record)
-
-        history, best = train(
-            network,
-            self._joint(network, images, validation, weight),
-            self._schedule,
-            generator=generator,
-            advance=advance,
-            checkpoint=Checkpoint(checkpoint) if checkpoint else None,
-        )
+        joint = self._joint(network, images, validation, weight)
+        note = f"weight {weight:g}, "
+        history, best = self._train(network, joint, generator, context, checkpoint, note=note)
         model = self.model_of(network, architecture, preprocessing, task)
         chosen = {"best_epoch": best, "weight": weight}
         history = [{**record, "weight": weight} for record in history]

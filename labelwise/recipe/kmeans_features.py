@@ -10,13 +10,23 @@ import torch
 
 from labelwise.data.dataset import Images
 from labelwise.data.preprocess import Color, Preprocessing, Resize
-from labelwise.errors import OptionError, TrainingError
+from labelwise.errors import OptionError
 from labelwise.features import stored_pixels
 from labelwise.model import Model, build
 from labelwise.nn.centroids import ITERATIONS, Centroids
 from labelwise.nn.coding import encoded
 from labelwise.nn.network import Network
-from labelwise.recipe.base import EVERY_FIT, Context, Cost, Fitted, Recipe, Task, Twin, option
+from labelwise.recipe.base import (
+    EVERY_FIT,
+    Context,
+    Cost,
+    Fitted,
+    Recipe,
+    Task,
+    Twin,
+    option,
+    require_labels,
+)
 from labelwise.recipe.code_heads import logistic_head
 from labelwise.recipe.decoding import encoding_seconds
 from labelwise.recipe.heads import head_seconds
@@ -80,8 +90,8 @@ class KmeansFeatures(Recipe):
 
     def fit(self, task: Task, context: Context) -> Fitted:
         started = time.perf_counter()
-        if (task.class_names or self.learns == "labeled") and not len(task.labeled):
-            raise TrainingError("There is no labeled image to learn from in this train part.")
+        if task.class_names or self.learns == "labeled":
+            require_labels(task)
         preprocessing = self._input(task)
         architecture = self._architecture(preprocessing)
         network = build(architecture, None, preprocessing.shape).to(context.device)

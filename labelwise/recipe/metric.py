@@ -7,24 +7,24 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from labelwise.data.dataset import Images
 from labelwise.errors import OptionError, TrainingError
 from labelwise.measure.retrieval import retrieval
 from labelwise.nn.augment import parse_augmentation
-from labelwise.nn.checkpoint import Checkpoint
 from labelwise.nn.coding import encoded
 from labelwise.nn.language import parse_layers
 from labelwise.nn.metric import LossName, MetricLearner, MetricLearning, MetricLoss
 from labelwise.nn.network import Network
-from labelwise.nn.supervised import Examples, Seen, head_of
+from labelwise.nn.supervised import Examples, Seen, answer_columns, head_of
 from labelwise.nn.train import train
 from labelwise.nn.width import scaled
-from labelwise.recipe.base import EVERY_FIT, Context, Cost, Fitted, Task, option
+from labelwise.recipe.base import EVERY_FIT, Context, Cost, Fitted, Task, option, require_labels
 from labelwise.recipe.cnn import PRESETS as NETS
 from labelwise.recipe.prototypes import prototype_head
 from labelwise.recipe.ranges import choices
@@ -105,8 +105,7 @@ class Metric(FromScratch):
 
     def fit(self, task: Task, context: Context) -> Fitted:
         started = time.perf_counter()
-        if not len(task.labeled):
-            raise TrainingError("There is no labeled image to learn from in this train part.")
+        require_labels(task)
         preprocessing = self._input(task)
         every, validation = read_parts(task, task.labeled, preprocessing, context)
         taught = self._taught(every, task.class_names)
@@ -114,25 +113,13 @@ class Metric(FromScratch):
         classes = len(task.class_names)
         network = make_network(architecture, classes, preprocessing, context.device)
         generator = torch.Generator().manual_seed(context.seed)
-        loss = MetricLoss(self.loss, classes, _width(network), generator)
-        learner = MetricLearner(network, loss.to(context.device))
+        learner = self._learner(network, generator)
         self._begin(network, taught.pixels, generator)
         unseen = np.setdiff1d(np.arange(classes), taught.labels.cpu().numpy())
         judge = partial(judged, network, _some(every), validation and _some(validation), unseen)
-
-        def advance(done: int, planned: int, record: Mapping[str, Any]) -> None:
-            context.advance(done / planned, f"epoch {done} of {planned}")
-            context.observe(record)
-
-        history, best = train(
-            learner,
-            self._learning(learner, taught, judge),
-            self._schedule,
-            generator=generator,
-            advance=advance,
-            checkpoint=Checkpoint(task.checkpoint) if task.checkpoint else None,
-        )
-        _give_head(network, every, validation)
+        learning = self._learning(learner, taught, judge)
+        history, best = self._train(learner, learning, generator, context, task.checkpoint)
+        network.head = _answering(network, every, validation).head
         model = self.model_of(network, architecture, preprocessing, task)
         return Fitted(model, history, {"best_epoch": best}, time.perf_counter() - started)
 
@@ -141,11 +128,11 @@ class Metric(FromScratch):
         self._seen(task.class_names)
         preprocessing, count = self._input(task), len(task.labeled)
         network = self._unscaled(task, preprocessing, context.device)
-        loss = MetricLoss(self.loss, len(task.class_names), _width(network))
-        learner = MetricLearner(network, loss)
+        learner = self._learner(network, torch.Generator())
         batch = self._classes * self._each
         pixels = blank(batch, preprocessing.shape, context.device).pixels
-        examples = Examples(pixels, torch.arange(batch) // self._each)
+        labels = torch.arange(batch, device=context.device) // self._each
+        examples = Examples(pixels, labels)
 
         def learn(steps: int) -> float:
             objective = replace(self, steps=steps, share=1.0)._learning(learner, examples, dict)
@@ -189,6 +176,11 @@ class Metric(FromScratch):
             )
         return [names.index(name) for name in given]
 
+    def _learner(self, network: Network, generator: torch.Generator) -> MetricLearner:
+        head = head_of(network)
+        loss = MetricLoss(self.loss, head.out_features, head.in_features, generator)
+        return MetricLearner(network, loss.to(network.mean.device))
+
     def _learning(self, learner: MetricLearner, examples: Examples, judge: Any) -> MetricLearning:
         return MetricLearning(
             learner,
@@ -197,9 +189,7 @@ class Metric(FromScratch):
             steps=self._steps(len(examples)),
             classes=self._classes,
             images=self._each,
-            augment=parse_augmentation(
-                self._looks("rgb" if examples.pixels.shape[1] == 3 else "gray")[0]
-            ),
+            augment=self._augmentation(examples.pixels),
         )
 
     @property
@@ -217,6 +207,7 @@ class Metric(FromScratch):
         return math.ceil((self.share or 1.0) * (self.steps or max(whole, self.least_steps or 0)))
 
 
+@torch.inference_mode()
 def judged(
     network: Network, examples: Examples, validation: Examples | None, unseen: np.ndarray
 ) -> dict[str, Any]:
@@ -227,15 +218,15 @@ def judged(
         examples: what the prototypes are made of.
         unseen: classes that were not learned from.
     """
-    network.eval()
-    codes, labels = encoded(network, examples.pixels), examples.labels.cpu()
-    held = None if validation is None else (encoded(network, validation.pixels), validation.labels)
-    head = prototype_head(codes, labels, head_of(network).out_features, held)
-    found = _answers("train", head, codes, labels)
-    found.pop("train_loss")  # that of the epoch is the metric loss
+    answering = _answering(network, examples, validation)
+    head, (codes, labels), held = answering.head, answering.own, answering.held
+    classes = head.out_features
+    found = answer_columns("train", labels.numpy(), head(codes).argmax(1).numpy(), classes)
     if held is None:
         return found
-    found |= _answers("validation", head, *held)
+    seen = Seen(classes, held[0].device)
+    seen.add(head(held[0]), held[1], held[1])
+    found |= seen.record("validation")
     points, truth = held[0].numpy(), held[1].numpy()
     parts = {"": np.ones(len(truth), bool)}
     if len(unseen):
@@ -246,26 +237,20 @@ def judged(
     return found
 
 
-@torch.inference_mode()
-def _answers(
-    prefix: str, head: torch.nn.Linear, codes: torch.Tensor, labels: torch.Tensor
-) -> dict[str, Any]:
-    seen = Seen(head.out_features, codes.device)
-    seen.add(head(codes), labels, labels)
-    return seen.record(prefix)
+class _Answering(NamedTuple):
+    """Prototypes of some images; embeddings (N, D) and labels of these, and of the validation."""
+
+    head: nn.Linear
+    own: tuple[torch.Tensor, torch.Tensor]
+    held: tuple[torch.Tensor, torch.Tensor] | None
 
 
-def _give_head(network: Network, every: Examples, validation: Examples | None) -> None:
-    """Prototypes of all labeled images."""
+def _answering(network: Network, examples: Examples, validation: Examples | None) -> _Answering:
+    own = encoded(network, examples.pixels), examples.labels.cpu()
     held = None
     if validation is not None:
         held = encoded(network, validation.pixels), validation.labels.cpu()
-    codes = encoded(network, every.pixels)
-    network.head = prototype_head(codes, every.labels.cpu(), head_of(network).out_features, held)
-
-
-def _width(network: Network) -> int:
-    return head_of(network).in_features
+    return _Answering(prototype_head(*own, head_of(network).out_features, held), own, held)
 
 
 def _some(examples: Examples) -> Examples:

@@ -13,7 +13,7 @@ import torch
 from labelwise.backbones import Backbone
 from labelwise.data.dataset import Images
 from labelwise.data.preprocess import Color, Preprocessing, Resize
-from labelwise.errors import OptionError, TrainingError
+from labelwise.errors import OptionError
 from labelwise.features import (
     embedding_seconds,
     embeddings,
@@ -30,6 +30,7 @@ from labelwise.recipe.base import (
     Recipe,
     Task,
     option,
+    require_labels,
     without_validation,
 )
 from labelwise.recipe.heads import Features, HeadName, Part, Stages, head_seconds
@@ -205,10 +206,9 @@ class Probe(Recipe):
 def labeled_part(task: Task) -> Part:
     """The labeled images, by row, validation included: the probe decides on inner folds."""
     task = without_validation(task)
+    require_labels(task)
     labeled = task.labeled
     rows, labels = task.images.rows[labeled], task.labels[labeled]
-    if not len(rows):
-        raise TrainingError("There is no labeled image to learn from in this train part.")
     weights = np.ones(len(rows), np.float32) if task.weights is None else task.weights[labeled]
     pseudo = np.zeros(len(rows), bool) if task.pseudo is None else task.pseudo[labeled]
     return Part(rows, labels, task.images.dataset.groups[rows], weights, pseudo)

@@ -8,6 +8,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from statistics import median
 from typing import Any, ClassVar, Literal, Self, cast, get_args
 
@@ -19,7 +20,7 @@ from labelwise.data.preprocess import Color, Preprocessing, Resize
 from labelwise.errors import LayerError, OptionError
 from labelwise.features import stored_pixels
 from labelwise.model import Model, build
-from labelwise.nn.augment import parse_augmentation
+from labelwise.nn.augment import Augmentation, parse_augmentation
 from labelwise.nn.checkpoint import Checkpoint
 from labelwise.nn.layers import Stack, Whitening, initialize
 from labelwise.nn.network import Network
@@ -166,20 +167,10 @@ class FromScratch(Recipe):
         generator = torch.Generator().manual_seed(context.seed)
         network = make_network(architecture, len(task.class_names), preprocessing, context.device)
         self._begin(network, examples.pixels, generator)
-
-        def advance(done: int, planned: int, record: Mapping[str, Any]) -> None:
-            context.advance(done / planned, f"epoch {done} of {planned}")
-            context.observe(record)
-
-        objective = self._objective(network, examples, validation, preprocessing.color)
-        history, best = train(
-            network,
-            objective,
-            self._schedule,
-            generator=generator,
-            advance=advance,
-            checkpoint=Checkpoint(task.checkpoint) if task.checkpoint else None,
-            work=_work(network, objective),
+        objective = self._objective(network, examples, validation)
+        work = _work(network, objective)
+        history, best = self._train(
+            network, objective, generator, context, task.checkpoint, work=work
         )
         model = self.model_of(network, architecture, preprocessing, task)
         return Fitted(model, history, {"best_epoch": best}, time.perf_counter() - started)
@@ -195,7 +186,7 @@ class FromScratch(Recipe):
 
         def learn(steps: int) -> float:
             examples = blank(steps * batch, preprocessing.shape, context.device)
-            objective = rehearsed._objective(network, examples, None, preprocessing.color)
+            objective = rehearsed._objective(network, examples, None)
             history, _ = train(
                 network,
                 objective,
@@ -258,6 +249,37 @@ class FromScratch(Recipe):
         """The recipe with the median best epoch of some fits for its last."""
         epochs = [int(values["best_epoch"]) for values in chosen]
         return replace(self, epochs=max(1, round(median(epochs)))) if epochs else self
+
+    def _train(
+        self,
+        learner: torch.nn.Module,
+        objective: Objective[Any],
+        generator: torch.Generator,
+        context: Context,
+        checkpoint: Path | None,
+        *,
+        note: str = "",
+        work: float = math.inf,
+    ) -> tuple[list[dict[str, Any]], int]:
+        """Train by the recipe's schedule, every epoch told and shown; see `train`.
+
+        Args:
+            note: stands before what is told.
+        """
+
+        def advance(done: int, planned: int, record: Mapping[str, Any]) -> None:
+            context.advance(done / planned, f"{note}epoch {done} of {planned}")
+            context.observe(record)
+
+        return train(
+            learner,
+            objective,
+            self._schedule,
+            generator=generator,
+            advance=advance,
+            checkpoint=Checkpoint(checkpoint) if checkpoint else None,
+            work=work,
+        )
 
     def model_of(
         self,
@@ -346,8 +368,12 @@ class FromScratch(Recipe):
         augment, views = (", ".join(filter(None, part[not mirrored :])) for part in parts)
         return augment, views
 
+    def _augmentation(self, pixels: torch.Tensor) -> Augmentation:
+        """What changes training images of such pixels, uint8 (N, C, H, W)."""
+        return parse_augmentation(self._looks(color_of(pixels))[0])
+
     def _objective(
-        self, network: Network, examples: Examples, validation: Examples | None, color: Color
+        self, network: Network, examples: Examples, validation: Examples | None
     ) -> Objective[Any]:
         return Supervised(
             network,
@@ -357,13 +383,18 @@ class FromScratch(Recipe):
             least_steps=self.least_steps or 0,
             share=self.share or 1.0,
             smoothing=self.smoothing or 0.0,
-            augment=parse_augmentation(self._looks(color)[0]),
+            augment=self._augmentation(examples.pixels),
         )
 
 
 def _work(network: Network, objective: Objective[Any]) -> float:
     """Multiplications of a forward step."""
     return cast(Stack, network.body).work * objective.batch
+
+
+def color_of(pixels: torch.Tensor) -> Color:
+    """What the channels of pixels (N, C, H, W) stand for."""
+    return "rgb" if pixels.shape[1] == 3 else "gray"
 
 
 def whiten_first(network: Network, pixels: torch.Tensor) -> None:
