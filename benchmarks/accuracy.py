@@ -47,7 +47,7 @@ def main() -> None:
     recipes = [parse_variants(text)[0].recipe for text in options.recipes]
     data = load(options.data, target=options.target)
     part = data.table["split"].fillna("").to_numpy()
-    labeled = data.usable[data.labels[data.usable] >= 0]
+    labeled = data.labeled
     learn, judge = labeled[part[labeled] != "test"], labeled[part[labeled] == "test"]
     if options.held_out:
         order = np.random.default_rng(0).permutation(learn)

@@ -1,8 +1,9 @@
 """From a folder of images, few of them labeled, to the best classifier those labels can buy.
 
-The jobs are functions: load, check, compare, train, tune, evaluate, predict, embed, similar,
-recipes, demo, doctor; and load_model, save_model. `help(labelwise.compare)` tells more. The values:
-Dataset, Recipe, Model, Evaluation, Run. ImageClassifier is a recipe as a scikit-learn estimator.
+The jobs are functions: load, check, compare, train, tune, evaluate, judge, predict, embed, similar,
+map_embeddings (the command map), recipes, demo, doctor; and load_model, save_model.
+`help(labelwise.compare)` tells more. The values: Dataset, Recipe, Model, Evaluation, Run.
+ImageClassifier is a recipe as a scikit-learn estimator.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from labelwise.atlas.drawing import map_embeddings
     from labelwise.bundle import load as load_model
     from labelwise.bundle import save as save_model
     from labelwise.checks import check
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from labelwise.run import Run, compare, train
     from labelwise.showcase import demo
     from labelwise.tuning.search import tune
-    from labelwise.use import evaluate, predict
+    from labelwise.use import evaluate, judge, predict
 
 # Public name -> where it is. Imported on first use, so that `labelwise --help` answers at once.
 _PLACES = {
@@ -45,8 +47,10 @@ _PLACES = {
     "doctor": "labelwise.machine",
     "embed": "labelwise.embedding",
     "evaluate": "labelwise.use",
+    "judge": "labelwise.use",
     "load": "labelwise.data.load",
     "load_model": "labelwise.bundle:load",
+    "map_embeddings": "labelwise.atlas.drawing",
     "predict": "labelwise.use",
     "recipes": "labelwise.recipe.describe",
     "save_model": "labelwise.bundle:save",
@@ -62,9 +66,11 @@ __all__ = [  # noqa: RUF022 (the jobs in the order of the command line, then the
     "train",
     "tune",
     "evaluate",
+    "judge",
     "predict",
     "embed",
     "similar",
+    "map_embeddings",
     "recipes",
     "demo",
     "doctor",

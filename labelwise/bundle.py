@@ -19,6 +19,7 @@ from labelwise.description import (
 from labelwise.errors import BundleError, LayerError
 from labelwise.files import write_file
 from labelwise.foreign import LARGEST_HEADER, LARGEST_JSON, brief, read_tensors, size_of
+from labelwise.measure.novelty import Novelty
 from labelwise.model import Model, build
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def save(model: Model, folder: str | Path) -> Path:
         "architecture": dict(model.architecture),
         "recipe": dict(model.recipe),
         "calibration": None,
-        "unknown_threshold": None,
+        "unknown_threshold": None if model.novelty is None else model.novelty.to_json(),
         "facts": dict(model.facts),
         "weights": {"bytes": len(weights), "sha256": hashlib.sha256(weights).hexdigest()},
     }
@@ -92,6 +93,7 @@ def load(folder: str | Path) -> Model:
             f"{folder / MODEL_FILE}: this architecture cannot be built: {brief(error)}"
         ) from None
     _fill(network, folder / WEIGHTS_FILE, description.weights)
+    unknown = description.unknown_threshold
     return Model(
         network=network.eval(),
         architecture=architecture,
@@ -99,6 +101,7 @@ def load(folder: str | Path) -> Model:
         class_names=tuple(description.class_names),
         recipe=description.recipe,
         facts=description.facts,
+        novelty=None if unknown is None else Novelty.from_json(unknown.model_dump()),
     )
 
 
@@ -138,6 +141,8 @@ def _check_size(file: Path, expected: int) -> None:
 
 def _fill(network: Network, file: Path, expected: Weights) -> None:
     """Put the tensors of a file into the network; names, shapes and types must be as expected."""
+    from labelwise.nn.neighbor_head import NeighborHead
+
     own = network.state_dict()
     needed = sum(value.nbytes for value in own.values())
     if not needed <= expected.bytes <= needed + LARGEST_HEADER:
@@ -155,6 +160,8 @@ def _fill(network: Network, file: Path, expected: Weights) -> None:
         raise BundleError(f"{file} {error}") from None
     _check_tensors(tensors, own, file)
     network.load_state_dict(tensors)
+    if isinstance(head := network.head, NeighborHead) and not head.is_sound:
+        raise BundleError(f"{file}: 'head.labels' names classes that there are not: damaged.")
 
 
 def _check_tensors(

@@ -38,7 +38,7 @@ class Check:
     @property
     def labeled(self) -> int:
         """Usable images with a label."""
-        return int((self.data.labels[self.data.usable] != UNLABELED).sum())
+        return len(self.data.labeled)
 
     @property
     def unlabeled(self) -> int:

@@ -22,14 +22,16 @@ import typer
 from typer.exceptions import TyperException
 
 from labelwise import __version__
-from labelwise.errors import LabelwiseError
+from labelwise.errors import LabelwiseError, OptionError, interruption
 from labelwise.machine import keep_memory
 from labelwise.plain import message_line
 
 # What a budget counts from: the start of the process, which has only computed until here.
 BEGAN = time.perf_counter() - time.process_time()
 TERMINATED = 128 + signal.SIGTERM
-ENDED = {130: "interrupted", TERMINATED: "terminated"}  # 130 is what typer makes of Ctrl-C
+INTERRUPTED = 130  # what typer makes of Ctrl-C
+ENDED: dict[Any, str] = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
+KEPT = "what was finished is kept (a run goes on with --resume)"
 
 app = typer.Typer(
     name="labelwise",
@@ -330,16 +332,44 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option(metavar="PART", help="Only this given part: train, val or test.")
     ] = None,
+    unknown: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="Images of other classes: how well are they told from known ones? May be DATA "
+            "itself, whose classes that the model knows are left out here.",
+        ),
+    ] = None,
+    embedding: Annotated[
+        bool,
+        typer.Option(
+            "--embedding", help="Judge the embedding instead, also on classes that are new to it."
+        ),
+    ] = False,
     json_: Json = False,
 ) -> None:
     """A saved model on other labeled images.
 
-    Example: labelwise evaluate runs/first photos-of-may
+    \b
+    Examples:
+    labelwise evaluate runs/first photos-of-may
+    labelwise evaluate runs/first photos-of-may --unknown holiday-photos
+    labelwise evaluate runs/likeness other-photos --embedding
     """
-    from labelwise.tables import judgement_table
-    from labelwise.use import evaluate as judge
+    from labelwise.tables import judgement_table, nearness_table
+    from labelwise.use import evaluate as judge_answers
+    from labelwise.use import judge
 
-    judged = judge(model, data, target=target, split=split)
+    if embedding:
+        if unknown is not None:
+            raise OptionError("--embedding and --unknown are two questions: leave one of them out.")
+        found = judge(model, data, target=target, split=split)
+        if json_:
+            _print_json(found.to_json())
+        else:
+            _console().print(nearness_table(found))
+        return
+    judged = judge_answers(model, data, target=target, split=split, unknown=unknown)
     if json_:
         _print_json(judged.to_json())
     else:
@@ -350,21 +380,32 @@ def evaluate(
 def predict(
     model: Saved,
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images and folders.")],
+    unknown: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="How many images of known classes may be called unknown: 0.1, 0.05, 0.02, 0.01, "
+            "or 0 for never. Default 0.05.",
+        ),
+    ] = None,
     format_: Format = "table",
     out: OutFile = None,
 ) -> None:
-    """A saved model's answers for new images.
+    """A saved model's answers for new images; `unknown` for one unlike all it has learned from.
 
-    Example: labelwise predict runs/first new.jpg more-photos --format csv --out answers.csv
+    \b
+    Examples:
+    labelwise predict runs/first new.jpg more-photos --format csv --out answers.csv
+    labelwise predict runs/first new.jpg --unknown 0.01
     """
-    from labelwise.tables import check_format, print_predictions
+    from labelwise.tables import check_format, predictions_table, print_answers
     from labelwise.use import predict as answer
 
     check_format(format_, out)
-    answers = answer(model, paths)
+    answers = answer(model, paths, unknown=_share(unknown))
     if not len(answers):
         print("labelwise: there is no file to answer for", file=sys.stderr)
-    print_predictions(answers, format_, out)
+    print_answers(answers, format_, out, predictions_table)
 
 
 @app.command()
@@ -390,6 +431,36 @@ def embed(
     print(f"{count} images: {out}", file=sys.stderr)
 
 
+@app.command("map")
+def map_embeddings(
+    model: Embedder,
+    data: Data,
+    out: Annotated[Path, typer.Option(metavar="FILE.html", help="The page; it is replaced.")],
+    target: Target = None,
+    onto: Annotated[
+        Path | None,
+        typer.Option(metavar="OLD.html", help="Place the images on this map instead."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Images where a model puts them: an interactive page with PCA, t-SNE and UMAP.
+
+    \b
+    Examples:
+    labelwise map runs/first photos --out map.html
+    labelwise map efficientnet-lite0 photos --out map.html
+    labelwise map runs/first new-photos --onto map.html --out new.html
+    """
+    from labelwise.atlas.drawing import map_embeddings as draw
+    from labelwise.progress import scanning
+
+    with _progress(quiet) as progress:
+        drawn = draw(model, data, out=out, target=target, onto=onto, progress=scanning(progress))
+    for note in drawn.notes:
+        print(note, file=sys.stderr)
+    print(drawn.page.resolve())
+
+
 @app.command()
 def similar(
     model: Embedder,
@@ -408,10 +479,9 @@ def similar(
     labelwise similar runs/first new.jpg photos
     labelwise similar efficientnet-lite0 new.jpg photos --count 50 --format csv --out like-it.csv
     """
-    from labelwise.errors import OptionError
     from labelwise.likeness import similar as search
     from labelwise.progress import scanning
-    from labelwise.tables import check_format, print_predictions
+    from labelwise.tables import check_format, likeness_table, print_answers
 
     check_format(format_, out)
     if not count.isdecimal():
@@ -420,7 +490,7 @@ def similar(
         found = search(
             model, query, data, count=int(count), target=target, progress=scanning(progress)
         )
-    print_predictions(found, format_, out)
+    print_answers(found, format_, out, likeness_table)
 
 
 @app.command()
@@ -494,8 +564,15 @@ def main() -> None:
         sys.exit(error.exit_code)
     except SystemExit as stop:
         if stop.code in ENDED:
-            _say(f"{ENDED[stop.code]}; what was finished is kept (a run goes on with --resume)")
+            _say(f"{ENDED[stop.code]}; {KEPT}")
         raise
+    except RuntimeError as error:
+        ended = interruption(error)
+        if ended is None:
+            raise
+        code = ended.code if isinstance(ended, SystemExit) else INTERRUPTED
+        _say(f"{ENDED.get(code, 'ended')}; {KEPT}")
+        sys.exit(code)
     except BrokenPipeError:  # `labelwise ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -545,6 +622,15 @@ def _end_orderly() -> None:
         sys.exit(TERMINATED)
 
     signal.signal(signal.SIGTERM, terminate)
+
+
+def _share(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        raise OptionError(
+            f"--unknown {text}: expected a share such as 0.05, or 0 for never."
+        ) from None
 
 
 def _progress(quiet: bool) -> Any:

@@ -58,31 +58,52 @@ class _Strict(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", strict=True)
 
 
-class _Layers(_Strict):
+_Size = Annotated[int, Field(ge=1, le=65_536)]
+
+
+class _Body(_Strict):
+    """What every kind of architecture has."""
+
+    mean: Means
+    std: Deviations
+    project: _Size | None = None
+    neighbors: _Size | None = None
+    bank: _Size | None = None
+
+
+class _Layers(_Body):
     kind: Literal["layers"]
     layers: Annotated[str, Field(max_length=10_000)]
     views: Annotated[str, Field(max_length=100), AfterValidator(_views)] = ""
-    hidden: Annotated[list[Annotated[int, Field(ge=1, le=65_536)]], Field(max_length=16)] = []
+    hidden: Annotated[list[_Size], Field(max_length=16)] = []
     decoder: Annotated[str, Field(max_length=10_000)] = ""
     prior: Literal["", "normal"] = ""
-    mean: Means
-    std: Deviations
 
 
-class _Timm(_Strict):
+class _Timm(_Body):
     kind: Literal["timm"]
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)?$", max_length=200)]
     chosen: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=64)]
-    mean: Means
-    std: Deviations
 
 
-class _Centroids(_Strict):
+class _Centroids(_Body):
     kind: Literal["centroids"]
-    count: Annotated[int, Field(ge=1, le=65_536)]
+    count: _Size
     side: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
-    mean: Means
-    std: Deviations
+
+
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Scale(_Strict):
+    mean: _Finite
+    deviation: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Novelty(_Strict):
+    energy: _Scale
+    distance: _Scale
+    thresholds: dict[Literal["0.1", "0.05", "0.02", "0.01"], _Finite]
 
 
 class _Preprocessing(_Strict):
@@ -109,7 +130,7 @@ class Description(_Strict):
     architecture: Annotated[_Layers | _Timm | _Centroids, Field(discriminator="kind")]
     recipe: Annotated[_Record, AfterValidator(lambda values: _typed(values, OF_RECIPE))]
     calibration: None = None
-    unknown_threshold: None = None
+    unknown_threshold: _Novelty | None = None
     facts: Annotated[_Record, AfterValidator(lambda values: _typed(values, OF_FACTS))]
     weights: Weights
 

@@ -63,3 +63,14 @@ class RunError(LabelwiseError):
 
 class TrainingError(RunError):
     """A recipe could not finish: the loss is not a number, or there is nothing to learn from."""
+
+
+def interruption(error: BaseException | None) -> BaseException | None:
+    """The Ctrl-C or the end that was asked for behind an error, if there is one.
+
+    Where it meets Python in the middle of making a class, as in an import, it comes out as the
+    cause of a RuntimeError.
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
+        error = error.__cause__ or error.__context__
+    return error

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelwise.data.dataset import UNLABELED, Dataset
+from labelwise.data.dataset import Dataset
 from labelwise.data.split import FINAL, Protocol, Split
 from labelwise.measure import evaluate
 from labelwise.recipe.base import EVERY_FIT, Cost
@@ -102,7 +102,7 @@ def workload(dataset: Dataset, protocol: Protocol, *, variants: int, finals: boo
     # Few labels and one held-out part leave most of a large data set unread.
     roles = [rows for s in protocol.splits for rows in (s.train, s.validation, s.held_out)]
     read = len(np.unique(np.concatenate([*roles, protocol.test])))
-    labeled = int((dataset.labels[dataset.usable] != UNLABELED).sum())
+    labeled = len(dataset.labeled)
     return Workload(
         (
             *(fit(split, 1.0, len(split.held_out)) for split in folds),

@@ -210,8 +210,7 @@ def _frozen(backbone: Backbone) -> dict[str, Any]:
     return {
         "weights": backbone.sha256,
         "architecture": load_body(backbone).architecture,
-        "mean": list(backbone.mean),
-        "std": list(backbone.std),
+        **backbone.scaling,
     }
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from labelwise.data.dataset import UNLABELED, Dataset
+from labelwise.data.dataset import Dataset
 from labelwise.data.load import Loadable
 from labelwise.errors import DataError, OptionError
 from labelwise.files import TEMPORARY, as_path, expanded, intact, is_folder, read_json
@@ -101,7 +101,7 @@ def data_record(data: Loadable, dataset: Dataset) -> dict[str, Any]:
         "fingerprint": dataset.fingerprint,
         "class_names": list(dataset.class_names),
         "images": len(dataset.usable),
-        "labeled": int((dataset.labels[dataset.usable] != UNLABELED).sum()),
+        "labeled": len(dataset.labeled),
         "context": list(dataset.context),
     }
 

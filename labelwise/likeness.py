@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from labelwise.data.memory import nameless_dataset
 from labelwise.embedding import AT_ONCE, Advance, embedder, label_names
 from labelwise.errors import DataError, OptionError
 from labelwise.model import Model
+from labelwise.nn.graph import nearest
+
+MUCH = 2**22  # products of a part with all queries, from which faiss is worth its import
 
 
 def similar(
@@ -29,8 +33,9 @@ def similar(
 ) -> pd.DataFrame:
     """The images of a data set that are most similar to each query, exactly.
 
-    All are compared, a part at a time, so that memory does not grow with their number. An image
-    with the very pixels of the query is left out.
+    All are compared, a part at a time, so that memory does not grow with their number; by faiss
+    where that is installed (`labelwise[search]`) and there is much to compare. An image with the
+    very pixels of the query is left out.
 
     Args:
         model: a Model, the folder of one or of a run, or the name of a backbone.
@@ -63,10 +68,12 @@ def similar(
     rows = np.zeros((len(points), 0), np.int64)
     for start in range(0, len(dataset.usable), AT_ONCE):
         some = dataset.usable[start : start + AT_ONCE]
-        near = (points @ directions(dataset.images(some), start).T).numpy()
-        near[own[:, None] == contents[some]] = -np.inf
+        copies = own[:, None] == contents[some]
+        most = min(count + int(copies.sum(1).max()), len(some))
+        near, places = _largest(points, directions(dataset.images(some), start), most)
+        near[np.take_along_axis(copies, places, 1)] = -np.inf
         found = np.concatenate([found, near], axis=1)
-        rows = np.concatenate([rows, np.broadcast_to(some, near.shape)], axis=1)
+        rows = np.concatenate([rows, some[places]], axis=1)
         best = np.argsort(-found, axis=1, kind="stable")[:, :count]
         found, rows = np.take_along_axis(found, best, 1), np.take_along_axis(rows, best, 1)
     query, place = np.nonzero(np.isfinite(found))
@@ -81,6 +88,24 @@ def similar(
             "similarity": found[query, place],
         }
     )
+
+
+def _largest(
+    queries: torch.Tensor, points: torch.Tensor, most: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The largest products of each query (Q, D) with points (N, D), and whose they are.
+
+    Returns:
+        float32 (Q, most) and int64 (Q, most).
+    """
+    if len(queries) * len(points) >= MUCH and find_spec("faiss") is not None:
+        import faiss
+
+        metric = faiss.METRIC_INNER_PRODUCT
+        values, places = faiss.knn(queries.numpy(), points.numpy(), most, metric=metric)
+        return values, places
+    index, products = nearest(queries, points, most)
+    return products.numpy(), index.numpy()
 
 
 def _asked(files: list[str]) -> Dataset:

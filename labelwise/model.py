@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
+from scipy.special import logsumexp
 
 from labelwise.backbones import Backbone
 from labelwise.data.dataset import Images
 from labelwise.data.preprocess import Preprocessing
-from labelwise.errors import BundleError, UsageError
+from labelwise.errors import BundleError, OptionError, UsageError
+from labelwise.measure.novelty import USUAL, Novelty
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from labelwise.nn.network import Body, Network
 
 OK = "ok"  # the status of an image that was answered
+UNKNOWN = "unknown"  # that of one unlike all that was learned from
 AT_ONCE = 4096  # images whose pixels are in memory, at most
 BATCH, AREA = (
     256,
@@ -43,6 +46,7 @@ class Model:
         recipe: name and hyperparameters of the recipe that made it.
         facts: what else is on record: data fingerprint, metrics with intervals, licenses, seed.
         backbone: the frozen pretrained network inside, if its embeddings may come from the store.
+        novelty: from when on an image is unknown; None where nothing was judged.
     """
 
     network: Network
@@ -52,6 +56,7 @@ class Model:
     recipe: Mapping[str, Any]
     facts: Mapping[str, Any] = field(default_factory=dict)
     backbone: Backbone | None = None
+    novelty: Novelty | None = None
 
     def logits(self, images: Images) -> np.ndarray:
         """Logits of images of any size; float32 (N, K).
@@ -62,22 +67,68 @@ class Model:
         Raises:
             UsageError: the model has no head.
         """
+        return self.answers(images)[0]
+
+    def answers(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
+        """Logits, and distances to what was learned from (see `Bank`); float32 (N, K) and (N,).
+
+        Distances are not numbers for a model that remembers nothing.
+
+        Raises:
+            UsageError: the model has no head.
+        """
         import torch
 
-        head = self.require_head()
+        self.require_head()
+        logits = np.empty((len(images), len(self.class_names)), np.float32)
+        distances = np.empty(len(images), np.float32)
+        for start in range(0, len(images), AT_ONCE):
+            some = slice(start, start + AT_ONCE)
+            embedding, logits[some] = self.outputs(images.subset(some))
+            distances[some] = self._distances(torch.from_numpy(embedding)).numpy()
+        return logits, distances
+
+    def outputs(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
+        """Embeddings and logits from one pass over the images; float32 (N, D) and (N, K).
+
+        K is 0 for a model without a head.
+        """
+        import torch
+
         if self.backbone is None:
-            return self._all(images, len(self.class_names), lambda found: found[1])
-        embedding = torch.from_numpy(self.embed(images))
+            width = cast("Body", self.network.body).width
+            found = self._all(
+                images, width + len(self.class_names), lambda answer: torch.cat(answer, 1)
+            )
+            return found[:, :width], found[:, width:]
+        embedding = self.embed(images)
+        if self.network.head is None:
+            return embedding, embedding[:, :0]
         with torch.inference_mode():
-            return head(embedding).numpy()
+            return embedding, self.network.head(torch.from_numpy(embedding)).numpy()
+
+    def _distances(self, embedding: torch.Tensor) -> torch.Tensor:
+        """float32 (N, D) -> (N,)."""
+        bank = self.network.bank
+        if bank is None:
+            return embedding.new_full(embedding.shape[:1], np.nan)
+        return bank.distances(embedding.to(bank.points.device)).cpu()
 
     def embed(self, images: Images) -> np.ndarray:
         """Embeddings of images of any size; float32 (N, D)."""
-        from labelwise.features import embeddings
+        import torch
 
-        if self.backbone is not None:
-            return embeddings(images, self.backbone, self.preprocessing).numpy()
-        return self._all(images, cast("Body", self.network.body).width, lambda found: found[0])
+        from labelwise.features import embeddings
+        from labelwise.nn.projected import Projected
+
+        body = self.network.body
+        if self.backbone is None:
+            return self._all(images, cast("Body", body).width, lambda found: found[0])
+        frozen = embeddings(images, self.backbone, self.preprocessing)
+        if not isinstance(body, Projected):
+            return frozen.numpy()
+        with torch.inference_mode():
+            return body.project(frozen).numpy()
 
     def reconstruct(self, images: Images) -> np.ndarray:
         """What the decoder makes of the codes of images; float32 (N, C, H, W) in [0, 1].
@@ -151,38 +202,66 @@ class Model:
         """Class probabilities; float64 (N, K), rows sum to 1."""
         return softmax(self.logits(images))
 
-    def predict(self, paths: Iterable[str | Path] | str | Path) -> pd.DataFrame:
+    def predict(
+        self, paths: Iterable[str | Path] | str | Path, *, unknown: float | None = None
+    ) -> pd.DataFrame:
         """Answers for image files and for all images in folders.
+
+        Args:
+            unknown: share of images of the known classes that may be called unknown: 0.1, 0.05,
+                0.02, 0.01, or 0 for never. None: 0.05, or never if the model was judged on too few
+                images to know.
 
         Returns:
             A row per file, in order: path, label (class name), probability (of that class), set
             (classes that cannot be excluded; null until a model has a conformal quantile), status
-            ("ok", or why there is no answer). A file that cannot be read has a row as well.
+            ("ok", "unknown" for an image unlike all that was learned from, or why there is no
+            answer). A file that cannot be read has a row as well.
 
         Raises:
-            UsageError: the model has no head.
+            UsageError: the model has no head, or does not know of such a share.
         """
         from labelwise.data.decode import decode
         from labelwise.data.source import shown
 
         self.require_head()
+        threshold = self._threshold(unknown)
         rows = []
         for path in _files(paths):
             decoded = decode(path, at_least=self.preprocessing.size)
             row: dict[str, Any] = {"path": shown(path), "label": None, "probability": None}
             row |= {"set": None, "status": f"set aside: {decoded.reason}"}
             if decoded.pixels is not None:
-                proba = self._proba_of(decoded)
+                proba, novelty = self._answer_of(decoded)
                 best = int(proba.argmax())
-                row |= {"label": self.class_names[best], "probability": float(proba[best])}
-                row["status"] = OK
+                row["status"] = UNKNOWN if novelty > threshold else OK
+                if row["status"] == OK:
+                    row |= {"label": self.class_names[best], "probability": float(proba[best])}
             rows.append(row)
         return pd.DataFrame(rows, columns=["path", "label", "probability", "set", "status"])
 
-    def _proba_of(self, decoded: Decoded) -> np.ndarray:
+    def _threshold(self, unknown: float | None) -> float:
+        """Of the novelty, above which an image is unknown."""
+        if self.novelty is not None:
+            known = str(USUAL) in self.novelty.thresholds
+            return self.novelty.threshold((USUAL if known else 0) if unknown is None else unknown)
+        if unknown:
+            raise OptionError(
+                f"unknown={unknown}: this model does not know what is unlike the images it has "
+                "learned from. Train it again with `labelwise train` or `labelwise compare`."
+            )
+        return np.inf
+
+    def _answer_of(self, decoded: Decoded) -> tuple[np.ndarray, float]:
+        """Probabilities of an image, and its novelty, 0 where that is not known."""
         assert decoded.pixels is not None
         pixels = self.preprocessing(decoded.pixels, decoded.full)
-        return softmax(self._forward(pixels[None])[1].numpy())[0]
+        embedding, logits = self._forward(pixels[None])
+        proba = softmax(logits.numpy())[0]
+        if self.novelty is None:
+            return proba, 0.0
+        found = self.novelty.scores(energy(logits.numpy()), self._distances(embedding).numpy())
+        return proba, float(found[0])
 
     def require_head(self) -> torch.nn.Module:
         """What turns an embedding into logits.
@@ -225,7 +304,9 @@ def build(
             "chosen": [...]}, both with "mean" and "std": one per channel of the network. Layers may
             have "views", "hidden" (units of a deep head) and a "decoder" (text), and with it
             "prior": "normal" if the codes were trained to be distributed so. The third kind is
-            {"kind": "centroids", "count": K, "side": of a patch}.
+            {"kind": "centroids", "count": K, "side": of a patch}. All may have "project" (the size
+            of the embedding, see `Projected`), "neighbors" (how many a `NeighborHead` holds), and
+            "bank" (how many images a `Bank` does).
         classes: K, or None without a head.
         input_shape: (C, H, W); a network of three channels takes a gray image as three equal ones.
         body: of that architecture, if there is one; it is taken as it is, with its weights.
@@ -234,10 +315,13 @@ def build(
         LayerError: the layers do not fit the input, or ask for too much.
         KeyError, ValueError: the description is not one this version knows.
     """
+    from labelwise.nn.bank import Bank
     from labelwise.nn.centroids import Centroids
     from labelwise.nn.decoder import Decoder
     from labelwise.nn.layers import Stack
+    from labelwise.nn.neighbor_head import NeighborHead
     from labelwise.nn.network import Network
+    from labelwise.nn.projected import Projected
     from labelwise.nn.taps import Taps
 
     height, width = input_shape[1:]
@@ -256,7 +340,9 @@ def build(
         made = Centroids(architecture["count"], architecture["side"], image)
     else:
         raise ValueError(f"{architecture['kind']!r} is not a kind of architecture")
-    return Network(
+    if body is None and architecture.get("project"):
+        made = Projected(made, architecture["project"])
+    network = Network(
         made,
         classes,
         mean=architecture["mean"],
@@ -265,6 +351,12 @@ def build(
         hidden=architecture.get("hidden", ()),
         decoder=decoder,
     )
+    if classes and architecture.get("neighbors"):
+        width = cast("Body", made).width
+        network.head = NeighborHead(width, architecture["neighbors"], classes)
+    if architecture.get("bank"):
+        network.bank = Bank(architecture["bank"], cast("Body", made).widths[-1])
+    return network
 
 
 def _files(paths: Iterable[str | Path] | str | Path) -> Iterator[Path]:
@@ -277,6 +369,14 @@ def _files(paths: Iterable[str | Path] | str | Path) -> Iterator[Path]:
         for folder, folders, names in os.walk(path):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+
+
+def energy(logits: np.ndarray) -> np.ndarray:
+    """How little all classes together are answered with; float (N, K) -> float64 (N,).
+
+    High for images unlike those learned from (Liu et al. 2020, arXiv:2010.03759, equation 4).
+    """
+    return -logsumexp(logits.astype(np.float64), axis=1)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

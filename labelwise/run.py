@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from labelwise import bundle
-from labelwise.data.dataset import UNLABELED, Dataset
+from labelwise.data.dataset import Dataset
 from labelwise.data.load import Loadable, load
 from labelwise.data.split import (
     Protocol,
@@ -362,7 +362,7 @@ def _backbones(variants: Sequence[Variant]) -> list[str]:
 
 def _familiar(variants: Sequence[Variant], dataset: Dataset, test: np.ndarray) -> list[str]:
     """Warnings about backbones that have learned from images which are judged here."""
-    labeled = dataset.usable[dataset.labels[dataset.usable] != UNLABELED]
+    labeled = dataset.labeled
     warnings = []
     for name in _backbones(variants):
         backbone = find_backbone(name)
@@ -450,6 +450,12 @@ def _variants(folder: Path, settings: Settings, given: _Asked) -> tuple[Variant,
         defaults=settings.recipe_fields,
         option=given.option,
     )
+    named = settings.seen_classes
+    if named is not None and not any(hasattr(v.recipe, "seen_classes") for v in variants):
+        raise OptionError(
+            f"--seen-classes {named}: none of these recipes can learn from some classes only. "
+            "That is for embeddings: use metric, or leave the option out."
+        )
     variants = with_twins(variants) if given.compared else variants
     if not (folder / RUN_FILE).exists():
         return variants
@@ -535,7 +541,7 @@ def _announcement(
     plan: Plan,
     settings: Settings,
 ) -> str:
-    labeled = int((dataset.labels[dataset.usable] != UNLABELED).sum())
+    labeled = len(dataset.labeled)
     parts = f"{protocol.folds} folds" if protocol.folds > 1 else "one held-out part"
     parts = parts if dataset.class_names else "nothing can be judged"
     test = f", {len(protocol.test)} images sealed for the test" if len(protocol.test) else ""

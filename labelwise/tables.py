@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ from rich.text import Text
 
 from labelwise.errors import OptionError
 from labelwise.files import write_parquet, write_text
-from labelwise.measure import METRICS
+from labelwise.measure import METRICS, interval_json
 from labelwise.model import OK
 from labelwise.report.text import chance, difference, plain
-from labelwise.use import Judgement
+from labelwise.use import Detection, EmbeddingJudgement, Judgement
 
 BEST_TRIALS = 10  # rows of a search's table
 FORMATS = ("table", "csv", "json", "parquet")
@@ -119,7 +119,45 @@ def judgement_table(judged: Judgement) -> RenderableType:
         )
         classes.add_row(_text(result["name"]), str(result["n"]), *shown)
     notes = [_text(f"note: {note}") for note in (*judged.warnings, *values["notes"])]
+    if judged.unknown is not None:
+        notes = [_text(line) for line in _unknown_lines(judged.unknown)] + notes
     return Group(_text(f"{judged.data.name}: {values['n']} labeled images"), table, classes, *notes)
+
+
+def _unknown_lines(found: Detection) -> list[str]:
+    names = {"auroc": "AUROC", "fpr@95": "false-positive rate at 95 %"}
+    values = {name: interval_json(value) for name, value in found.metrics.items()}
+    lines = [f"{found.data.name}: {found.count} images of no class of the model"]
+    for name, value in values.items():
+        shown = number("accuracy", value["value"])
+        lines.append(f"  {names[name]}: {shown} ({interval('accuracy', value)})")
+    if found.answered is not None:
+        known, unknown = (number("accuracy", found.answered[n]) for n in ("known", "unknown"))
+        lines.append(f"  called unknown: {unknown} of them, and {known} of the known ones")
+    return lines
+
+
+def nearness_table(judged: EmbeddingJudgement) -> RenderableType:
+    """What `judge` says of an embedding and its floors."""
+    table = _table()
+    for column in ("classes", "by", "images", "nearest", "mean", "MAP@R"):
+        left = column in ("classes", "by")
+        table.add_column(column, justify="left" if left else "right", no_wrap=True)
+    for row in judged.rows:
+        values = row.to_json()["metrics"]
+        cells = [row.part, row.vectors, str(row.count)]
+        if values:
+            names = ("recall@1", "prototype_accuracy", "map@r")
+            shown = [number("accuracy", values[name]["value"]).removesuffix(" %") for name in names]
+            low_high = interval("accuracy", values["map@r"]).removesuffix(" %")
+            cells += [*shown[:2], f"{shown[2]} ({low_high})"]
+        table.add_row(*map(_text, cells))
+    said = (
+        "percent: whether the nearest image and the nearest class mean are right, and MAP@R with "
+        "its 95 % interval; --json has every number with its interval"
+    )
+    notes = [_text(f"note: {note}") for note in judged.warnings]
+    return Group(table, _text(said), *notes)
 
 
 def recipes_table(found: list[dict[str, Any]]) -> RenderableType:
@@ -182,8 +220,17 @@ def check_format(name: str, out: Path | None) -> None:
         raise OptionError("--format parquet is not for a terminal: add --out FILE.")
 
 
-def print_predictions(answers: pd.DataFrame, name: str, out: Path | None) -> None:
-    """Answers in a format, to a file or to stdout."""
+def print_answers(
+    answers: pd.DataFrame,
+    name: str,
+    out: Path | None,
+    table: Callable[[pd.DataFrame], RenderableType],
+) -> None:
+    """Answers in a format, to a file or to stdout.
+
+    Args:
+        table: the answers as people read them.
+    """
     if name == "parquet":
         assert out is not None
         write_parquet(out, answers)
@@ -191,7 +238,7 @@ def print_predictions(answers: pd.DataFrame, name: str, out: Path | None) -> Non
     text = {
         "csv": lambda: answers.to_csv(index=False),
         "json": lambda: answers.to_json(orient="records", indent=1, force_ascii=False) + "\n",
-        "table": lambda: _aligned(answers),
+        "table": lambda: _aligned(table(answers)),
     }[name]()
     if out is None:
         sys.stdout.write(text)
@@ -223,11 +270,8 @@ def _table(**options: Any) -> Table:
     return Table(box=box.SIMPLE_HEAD, pad_edge=False, **options)
 
 
-def _aligned(answers: pd.DataFrame) -> str:
-    from io import StringIO
-
-    from rich.console import Console
-
+def predictions_table(answers: pd.DataFrame) -> RenderableType:
+    """What `predict` returns."""
     table = _table()
     for column in ("path", "label", "probability", "status"):
         table.add_column(column, overflow="fold")
@@ -236,6 +280,27 @@ def _aligned(answers: pd.DataFrame) -> str:
         probability = f"{100 * row['probability']:.1f} %" if answered else ""
         label = row["label"] if answered else ""
         table.add_row(_text(row["path"]), _text(label), probability, _text(row["status"]))
+    return table
+
+
+def likeness_table(found: pd.DataFrame) -> RenderableType:
+    """What `similar` returns for one query."""
+    table = _table()
+    for column in ("rank", "path", "label", "similarity"):
+        left = column in ("path", "label")
+        table.add_column(column, justify="left" if left else "right", overflow="fold")
+    for row in found.to_dict("records"):
+        label = "" if pd.isna(row["label"]) else row["label"]
+        cells = (row["rank"], row["path"], label, f"{row['similarity']:.3f}")
+        table.add_row(*map(_text, cells))
+    return table
+
+
+def _aligned(table: RenderableType) -> str:
+    from io import StringIO
+
+    from rich.console import Console
+
     buffer = StringIO()
     width = Console(file=sys.stdout).width
     Console(file=buffer, width=width, highlight=False).print(table)

@@ -21,6 +21,7 @@ from labelwise.features import load_body
 from labelwise.files import expanded, intact, is_folder
 from labelwise.model import Model
 from labelwise.nn.layers import Stack
+from labelwise.nn.projected import Projected
 from labelwise.nn.taps import Taps
 
 
@@ -82,9 +83,11 @@ def with_backbone(model: Model) -> Model:
         body = load_body(backbone)
     except (KeyError, LabelwiseError):
         return model
-    scaling = {"mean": list(backbone.mean), "std": list(backbone.std)}
-    own, theirs = model.network.body.state_dict(), body.state_dict()
-    same = {**body.architecture, **scaling} == dict(model.architecture) and all(
+    inside = model.network.body
+    inside = inside.base if isinstance(inside, Projected) else inside
+    own, theirs = inside.state_dict(), body.state_dict()
+    theirs_of = {**body.architecture, **backbone.scaling}
+    same = theirs_of == {name: model.architecture.get(name) for name in theirs_of} and all(
         torch.equal(value, theirs[name]) for name, value in own.items()
     )
     return replace(model, backbone=backbone) if same else model

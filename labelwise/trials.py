@@ -16,11 +16,14 @@ import pandas as pd
 from labelwise import bundle
 from labelwise.data.dataset import Dataset
 from labelwise.data.split import FINAL, Split
-from labelwise.errors import LabelwiseError
+from labelwise.errors import LabelwiseError, interruption
 from labelwise.estimate import AGAIN
 from labelwise.files import intact, read_json, write_json, write_parquet
+from labelwise.judging import judge_embedding
 from labelwise.measure.metrics import metric_names, metric_values
-from labelwise.model import Model
+from labelwise.measure.novelty import Novelty
+from labelwise.model import Model, energy, softmax
+from labelwise.novelty import novelty_of, with_bank
 from labelwise.pictures import keep_pictures
 from labelwise.plan import task_of
 from labelwise.progress import Progress
@@ -28,6 +31,7 @@ from labelwise.recipe.base import Context, Fitted, PseudoLabels, Recipe
 from labelwise.recipe.variants import Variant
 from labelwise.transfer import with_backbone
 
+NOVELTY_FILE = "novelty.parquet"
 CHECKPOINT = "checkpoint.safetensors"  # of a fit that is not finished
 NEVER_SEEN = 1e-7  # probability of a class that has no image in the train part
 DONE, FAILED = "done", "failed"
@@ -76,6 +80,14 @@ class Trial:
     def predictions(self) -> pd.DataFrame:
         """predictions.parquet: id, fold, label, predicted, p_0..p_{K-1}."""
         file = self.folder / "predictions.parquet"
+        with intact(file, f"Delete {self.folder} and resume: it is fitted again."):
+            return pd.read_parquet(file)
+
+    def novelty(self) -> pd.DataFrame | None:
+        """novelty.parquet: id, energy and distance of judged images; None of an older labelwise."""
+        file = self.folder / NOVELTY_FILE
+        if not file.exists():
+            return None
         with intact(file, f"Delete {self.folder} and resume: it is fitted again."):
             return pd.read_parquet(file)
 
@@ -154,12 +166,14 @@ def run_finals(
         trial = trial_of(run, row.variant.name, split)
         if trial.finished:
             continue
-        folds = [t.record() for t in row.trials(run, final=False) if t.repeat == split.repeat]
+        judged = row.trials(run, final=False)
+        folds = [t.record() for t in judged if t.repeat == split.repeat]
         recipe = row.variant.recipe.settled([record["chosen"] for record in folds if record])
         seeded = dataclasses.replace(
             context, seed=context.seed + split.repeat, advance=progress.advance
         )
-        problem = _run(row.variant, recipe, [split], dataset, run, seeded)
+        novelty = novelty_of([found for t in judged if (found := t.novelty()) is not None])
+        problem = _run(row.variant, recipe, [split], dataset, run, seeded, novelty)
         if problem is not None:
             progress.end(f"failed: {problem}")
             return problem
@@ -172,6 +186,9 @@ def judge(
 ) -> None:
     """Write a trial's predictions for some rows, unless they are there.
 
+    Those of a fold also get their energy and their distance to what was learned from: the final
+    model's thresholds come from them. Test rows decide nothing, so nothing is kept of theirs.
+
     Args:
         rows: labeled rows that the model has not learned from; int64 (N,).
         absent: classes without an image in the train part.
@@ -179,7 +196,8 @@ def judge(
     file = trial.folder / "predictions.parquet"
     if file.exists():
         return
-    proba = model.predict_proba(dataset.images(rows))
+    logits, distances = model.answers(dataset.images(rows))
+    proba = softmax(logits)
     if len(absent):
         proba[:, list(absent)] = NEVER_SEEN
         proba /= proba.sum(axis=1, keepdims=True)
@@ -190,6 +208,9 @@ def judge(
         "predicted": proba.argmax(axis=1),
     }
     columns = {f"p_{k}": proba[:, k].astype(np.float32) for k in range(proba.shape[1])}
+    if trial.fold != FINAL:
+        novelty = {"id": rows, "energy": energy(logits).astype(np.float32), "distance": distances}
+        write_parquet(trial.folder / NOVELTY_FILE, pd.DataFrame(novelty))
     write_parquet(file, pd.DataFrame({**table, **columns}))
 
 
@@ -200,8 +221,13 @@ def _run(
     dataset: Dataset,
     run: Path,
     context: Context,
+    novelty: Novelty | None = None,
 ) -> str | None:
-    """Fit some splits together; every finished one is on disk before the next begins."""
+    """Fit some splits together; every finished one is on disk before the next begins.
+
+    Args:
+        novelty: what final models are to know of images unlike those learned from.
+    """
     done = 0
     started = time.perf_counter()
     try:
@@ -214,9 +240,11 @@ def _run(
         ]
         for split, fitted in zip(splits, recipe.fit_many(tasks, context), strict=True):
             if not trial_of(run, variant.name, split).finished:
-                _finish(variant, split, fitted, dataset, run)
+                _finish(variant, split, fitted, dataset, run, novelty)
             done += 1
     except (LabelwiseError, MemoryError, RuntimeError) as error:
+        if (stop := interruption(error)) is not None:
+            raise stop from None
         # RuntimeError is what torch raises when it is out of memory, among others.
         reason = str(error).strip() or "out of memory"
         trial = trial_of(run, variant.name, splits[done])
@@ -237,17 +265,25 @@ def _run(
     return None
 
 
-def _finish(variant: Variant, split: Split, fitted: Fitted, dataset: Dataset, run: Path) -> None:
+def _finish(
+    variant: Variant,
+    split: Split,
+    fitted: Fitted,
+    dataset: Dataset,
+    run: Path,
+    novelty: Novelty | None,
+) -> None:
     """Publish a trial: predictions and history first, trial.json last."""
     trial = trial_of(run, variant.name, split)
     learned = np.sort(np.concatenate([split.train, split.validation]))
     absent = absent_classes(dataset, split)
+    model = with_bank(fitted.model, dataset, learned)
     if split.fold == FINAL:
-        for stage, model in fitted.stages.items():
-            bundle.save(model, trial.folder / f"model-{stage}")
-        bundle.save(fitted.model, trial.folder / "model")
+        for stage, earlier in fitted.stages.items():
+            bundle.save(earlier, trial.folder / f"model-{stage}")
+        bundle.save(dataclasses.replace(model, novelty=novelty), trial.folder / "model")
     else:
-        judge(fitted.model, trial, dataset, split.held_out, absent)
+        judge(model, trial, dataset, split.held_out, absent)
     shown = split.unlabeled if not dataset.class_names else split.held_out
     if len(shown):
         models = (fitted.model, *fitted.stages.values())
@@ -256,7 +292,11 @@ def _finish(variant: Variant, split: Split, fitted: Fitted, dataset: Dataset, ru
     write_parquet(trial.folder / "history.parquet", pd.DataFrame(fitted.history))
     if fitted.pseudo:
         write_parquet(trial.folder / "pseudo.parquet", _pseudo_labels(fitted.pseudo, dataset))
-    train = _train_metrics(fitted.model, dataset, learned) if len(learned) else {}
+    nearness = []
+    if variant.recipe.embeds and len(split.held_out):
+        images, labels = dataset.images(split.held_out), dataset.labels[split.held_out]
+        nearness = judge_embedding(model, images, labels, dataset.class_names)
+    train = _train_metrics(model, dataset, learned) if len(learned) else {}
     write_json(
         trial.folder / "trial.json",
         {
@@ -276,6 +316,7 @@ def _finish(variant: Variant, split: Split, fitted: Fitted, dataset: Dataset, ru
             "absent_classes": [dataset.class_names[k] for k in absent],
             "chosen": dict(fitted.chosen),
             "train": train,
+            "embedding": [row.to_json() for row in nearness],
             "seconds": fitted.seconds,
             "images_per_second": _images_per_second(fitted),
             "peak_memory_bytes": peak_memory(),

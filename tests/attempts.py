@@ -38,11 +38,11 @@ import labelwise.run
 import labelwise.tables
 import labelwise.tuning.search  # noqa: F401
 from labelwise import cli
-from labelwise.report.report import _environment
+from labelwise.report.template import templates
 
 PIL.Image.init()
-for _name in _environment().list_templates(["html"]):
-    _environment().get_template(_name)
+for _name in templates("report").list_templates(["html"]):
+    templates("report").get_template(_name)
 
 LONGEST = 100  # seconds that an attempt may take
 # What keeps the libraries from starting threads when they are imported.

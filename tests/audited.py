@@ -30,7 +30,7 @@ from labelwise.backbones import find_pretrained
 from labelwise.data.load import load
 from labelwise.errors import BundleError, LabelwiseError
 from labelwise.model import Model
-from labelwise.tables import print_predictions
+from labelwise.tables import predictions_table, print_answers
 from labelwise.use import predict as answer
 from tests import hostile
 from tests.images import write
@@ -108,7 +108,7 @@ class Watch:
 
 def predict(folder: Path) -> None:
     """What `labelwise predict` does."""
-    print_predictions(answer(folder, folder / "image.png"), "csv", None)
+    print_answers(answer(folder, folder / "image.png"), "csv", None, predictions_table)
 
 
 def flips(origin: Path, folder: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,15 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} does not exist (set LABELWISE_DATA)")
     return folder
+
+
+@pytest.fixture
+def kept_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unfinished fit is kept after each of its epochs, however short."""
+    from labelwise.nn.checkpoint import Checkpoint
+
+    kept = partial(Checkpoint, every=0)
+    monkeypatch.setattr("labelwise.recipe.by_schedule.Checkpoint", kept)
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ COMMANDS = [
     "evaluate",
     "predict",
     "embed",
+    "map",
     "recipes",
     "doctor",
 ]
@@ -344,3 +345,27 @@ def test_predictions_are_not_written_over_a_folder(call, run, tmp_path):
     status, _, err = call("predict", run.folder, tmp_path, "--format", "csv", "--out", tmp_path)
     assert status == 2
     assert "this is a folder" in err
+
+
+@pytest.mark.parametrize(
+    ("cause", "status", "word"),
+    [(KeyboardInterrupt(), 130, "interrupted"), (SystemExit(143), 143, "terminated")],
+)
+def test_an_interruption_in_the_middle_of_an_import_is_one(call, monkeypatch, cause, status, word):
+    def interrupted(name):
+        raise RuntimeError("Error calling __set_name__") from cause
+
+    monkeypatch.setattr("labelwise.recipe.describe.recipes", interrupted)
+    found, _, err = call("recipes")
+    assert found == status
+    assert word in err
+    assert "Traceback" not in err
+
+
+def test_another_error_stays_what_it_is(call, monkeypatch):
+    def broken(name):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("labelwise.recipe.describe.recipes", broken)
+    with pytest.raises(RuntimeError, match="a defect"):
+        call("recipes")

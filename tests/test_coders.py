@@ -15,14 +15,13 @@ from labelwise import bundle, cli
 from labelwise.data.dataset import UNLABELED
 from labelwise.data.load import load
 from labelwise.errors import OptionError
-from labelwise.nn.checkpoint import Checkpoint
-from labelwise.recipe import codes, scratch
 from labelwise.recipe.base import Context, Task
 from labelwise.recipe.cnn import Cnn
 from labelwise.recipe.variants import parse_variants
 from labelwise.report.curves import _charts_of
 from labelwise.twins import twins_of, with_twins
 from tests.coders import EVERY, WITH_DECODER, WITHOUT_LABELS
+from tests.resumed import resumed
 from tests.tasks import grating_data, gratings
 
 SECTION = 'id="reconstructions"'
@@ -144,21 +143,12 @@ def test_a_search_does_not_compare_losses_that_say_nothing_of_classes(data):
 
 
 @with_decoder
-def test_a_training_that_was_killed_goes_on_exactly(text, data, tmp_path, monkeypatch):
-    for module in (codes, scratch):
-        monkeypatch.setattr(module, "Checkpoint", lambda file: Checkpoint(file, every=0.0))
+@pytest.mark.usefixtures("kept_every_epoch")
+def test_a_training_that_was_killed_goes_on_exactly(text, data, tmp_path):
     recipe, images = recipe_of(text), data.images(range(5))
     whole = recipe.fit(task_of(data), Context(seed=3))
-
-    def killed(record):
-        if record["epoch"] == 3:
-            raise KeyboardInterrupt
-
     task = dataclasses.replace(task_of(data), checkpoint=tmp_path / "checkpoint.safetensors")
-    with pytest.raises(KeyboardInterrupt):
-        recipe.fit(task, Context(seed=3, observe=killed))
-    seen = []
-    again = recipe.fit(task, Context(seed=3, observe=lambda record: seen.append(record["epoch"])))
+    again, seen = resumed(recipe, task, seed=3)
     assert seen == [3, 4]
     np.testing.assert_array_equal(again.model.logits(images), whole.model.logits(images))
     losses = [[record["train_loss"] for record in fit.history] for fit in (whole, again)]

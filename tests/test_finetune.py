@@ -15,9 +15,7 @@ from labelwise import activations, bundle, trials
 from labelwise.activations import Looks, activation_folder
 from labelwise.data.split import FINAL, Split
 from labelwise.errors import OptionError
-from labelwise.nn.checkpoint import Checkpoint
 from labelwise.nn.tail import Front
-from labelwise.recipe import finetune
 from labelwise.recipe.base import Context, Task
 from labelwise.recipe.cnn import Cnn
 from labelwise.recipe.finetune import ALL, HEAD, KEPT, Finetune
@@ -25,6 +23,7 @@ from labelwise.recipe.probe import Probe
 from labelwise.recipe.variants import Variant
 from labelwise.run import compare
 from labelwise.transfer import find_backbone
+from tests.resumed import resumed
 from tests.tasks import grating_data, gratings_file, task_from
 
 
@@ -213,25 +212,15 @@ def test_the_final_fit_does_what_most_folds_decided(tiny, folds, expected):
     assert (remark is None) if not kept else (f"{kept} of 3 folds" in remark)
 
 
-def test_a_fit_that_was_killed_goes_on_exactly(tiny, data, tmp_path, monkeypatch):
-    class Killed(Exception):
-        pass
-
-    def kill(record):
-        if record["epoch"] == 3:
-            raise Killed
-
-    monkeypatch.setattr(finetune, "Checkpoint", lambda file: Checkpoint(file, every=0))
+@pytest.mark.usefixtures("kept_every_epoch")
+def test_a_fit_that_was_killed_goes_on_exactly(tiny, data, tmp_path):
     task, several = divided(data), recipe(tiny, epochs=4, patience=0, average=0.5)
     whole = several.fit(task, Context()).model
     task = Task(**{**vars(task), "checkpoint": tmp_path / "checkpoint.safetensors"})
-    with pytest.raises(Killed):
-        several.fit(task, Context(observe=kill))
-    seen = []
-    resumed = several.fit(task, Context(observe=lambda record: seen.append(record["epoch"]))).model
+    fitted, seen = resumed(several, task, seed=0)
     assert seen == [3, 4]
     images = data.images(range(6))
-    np.testing.assert_array_equal(resumed.logits(images), whole.logits(images))
+    np.testing.assert_array_equal(fitted.model.logits(images), whole.logits(images))
 
 
 def test_a_saved_model_is_a_backbone(tiny, data, tmp_path):
@@ -271,7 +260,7 @@ def test_a_trial_keeps_the_head_beside_the_tuned_model(tiny, data, tmp_path):
     nobody = np.array([], dtype=np.int64)
     split = Split("all", 0, FINAL, data.usable, nobody, nobody, nobody)
     fitted = recipe(tiny).fit(task_from(data), Context())
-    trials._finish(Variant("tuned", recipe(tiny)), split, fitted, data, tmp_path)
+    trials._finish(Variant("tuned", recipe(tiny)), split, fitted, data, tmp_path, None)
     folder = trials.trial_of(tmp_path, "tuned", split).folder
     head, tuned = (bundle.load(folder / name) for name in ("model-head", "model"))
     assert (head.recipe["name"], tuned.recipe["name"]) == ("probe", "finetune")

@@ -18,6 +18,7 @@ from labelwise.recipe.probe import Probe
 from labelwise.recipe.self_training import SelfTraining
 from labelwise.recipe.variants import parse_variants
 from labelwise.transfer import find_backbone
+from tests.resumed import resumed
 from tests.rows import dataset_of
 from tests.tasks import gratings
 
@@ -83,25 +84,14 @@ def test_validation_judges_and_teaches_nothing(recipe):
     np.testing.assert_array_equal(confusion.sum(1), np.bincount(LABELS[held], minlength=3))
 
 
-class Killed(Exception):
-    pass
-
-
 @both
-def test_a_fit_that_was_killed_goes_on_exactly(recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr("labelwise.nn.checkpoint.EVERY", 0.0)
-    monkeypatch.setattr("labelwise.nn.checkpoint.Checkpoint.__init__.__defaults__", (0.0, 0.0))
+@pytest.mark.usefixtures("kept_every_epoch")
+def test_a_fit_that_was_killed_goes_on_exactly(recipe, tmp_path):
     recipe = dataclasses.replace(recipe, epochs=4)
     task = task_of(checkpoint=tmp_path / "unfinished")
-
-    def killed(record):
-        if record["epoch"] == 3:
-            raise Killed
-
-    with pytest.raises(Killed):
-        recipe.fit(task, Context(seed=1, observe=killed))
-    assert task.checkpoint.exists()
-    np.testing.assert_array_equal(logits_of(recipe, task), logits_of(recipe, task_of()))
+    fitted, seen = resumed(recipe, task, seed=1)
+    assert seen == [3, 4]
+    np.testing.assert_array_equal(fitted.model.logits(task.images), logits_of(recipe, task_of()))
 
 
 @both

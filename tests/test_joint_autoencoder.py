@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from labelwise.errors import OptionError, TrainingError
-from labelwise.nn.checkpoint import Checkpoint
 from labelwise.recipe.base import Context
 from labelwise.recipe.joint_autoencoder import WEIGHTS, JointAutoencoder
 from tests.tasks import grating_data, task_from
@@ -45,10 +44,8 @@ def test_the_weight_with_the_least_validation_loss_is_chosen(task, tmp_path):
     assert not list(tmp_path.glob("checkpoint-*"))
 
 
-def test_a_fit_killed_in_its_second_training_goes_on_exactly(task, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "labelwise.recipe.scratch.Checkpoint", lambda file: Checkpoint(file, every=0.0)
-    )
+@pytest.mark.usefixtures("kept_every_epoch")
+def test_a_fit_killed_in_its_second_training_goes_on_exactly(task, tmp_path):
     whole, seen = RECIPE.fit(task, Context()), []
 
     def killed(record):

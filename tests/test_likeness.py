@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 import labelwise
 from labelwise import likeness as module
@@ -16,6 +17,17 @@ from labelwise.errors import DataError, OptionError
 from labelwise.recipe.base import Context
 from labelwise.recipe.mlp import Mlp
 from tests.tasks import grating_data, gratings_folder, task_from
+
+
+def test_faiss_finds_what_torch_finds(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    queries, points = (torch.randn(n, 16, generator=generator) for n in (5, 300))
+    expected = module._largest(queries, points, 7)
+    pytest.importorskip("faiss", reason="the extra labelwise[search] is not installed")
+    monkeypatch.setattr(module, "MUCH", 1)
+    found = module._largest(queries, points, 7)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+    np.testing.assert_array_equal(found[1], expected[1])
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +79,16 @@ def test_the_command_line_prints_them(model, photos, tmp_path):
     folder = labelwise.save_model(model, tmp_path / "model")
     query = sorted(photos.rglob("*.png"))[0]
     words = [sys.executable, "-m", "labelwise.cli", "similar", str(folder), str(query)]
-    words += [str(photos), "--count", "3", "--format", "json", "--quiet"]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    words += [str(photos), "--count", "3", "--quiet"]
+    plain = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run([*words, "--format", "json"], capture_output=True, text=True, check=True)
     answers = json.loads(done.stdout)
     assert [answer["rank"] for answer in answers] == [1, 2, 3]
     assert set(answers[0]) == {"query", "rank", "id", "path", "label", "similarity"}
+    shown = [
+        line.split() for line in plain.splitlines() if line.split()[:1] in (["1"], ["2"], ["3"])
+    ]
+    assert [(line[1], line[2]) for line in shown] == [(a["path"], a["label"]) for a in answers]
+    assert [float(line[3]) for line in shown] == pytest.approx(
+        [a["similarity"] for a in answers], abs=1e-3
+    )

@@ -11,14 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
+import labelwise
 from labelwise import bundle
 from labelwise.errors import OptionError, TrainingError
 from labelwise.measure.retrieval import retrieval
 from labelwise.nn.balanced import balanced_batches
 from labelwise.nn.metric import MetricLoss
+from labelwise.nn.supervised import Examples
 from labelwise.recipe.base import Context, Task
 from labelwise.recipe.metric import Metric
 from labelwise.recipe.prototypes import prototype_head
+from tests.resumed import resumed
 from tests.tasks import grating_data
 
 QUICK = Metric(
@@ -166,6 +169,41 @@ def test_a_class_that_was_not_learned_from_is_answered_and_judged(task):
     np.testing.assert_array_equal(own.fit(task, Context()).model.embed(images), without)
 
 
+def test_turned_images_are_classes_of_their_own(task, monkeypatch):
+    shown = []
+
+    class Watched(MetricLoss):
+        def forward(self, embeddings, labels):
+            shown.append(labels)
+            return super().forward(embeddings, labels)
+
+    monkeypatch.setattr("labelwise.recipe.metric.MetricLoss", Watched)
+    recipe = dataclasses.replace(QUICK, turns=4, epochs=1, steps=3, batch=48, loss="proxy-anchor")
+    fitted = recipe.fit(task, Context())
+    assert torch.cat(shown).unique().tolist() == list(range(12))
+    assert fitted.model.class_names == task.class_names
+    examples = Examples(torch.arange(2 * 9, dtype=torch.uint8).view(2, 1, 3, 3), torch.arange(2))
+    network = FirstPixel()
+    embed = dataclasses.replace(recipe, augment="")._embed(network, examples)
+    found = embed(torch.tensor([0, 3, 4, 7]), 0, generator())
+    assert found[:, 0].tolist() == [0, 11, 8, 15]  # upper left of 0, 1 turned, 0 twice, 1 thrice
+
+
+@pytest.mark.parametrize("turns", [1, 4])
+def test_the_cost_is_measured_also_where_a_batch_has_room_for_more_classes(task, turns):
+    recipe = Metric(layers="conv4 3x3 relu, gap", loss="proxy-anchor", turns=turns)
+    assert recipe.batch // recipe.images > len(task.class_names)
+    assert recipe.cost(task, Context()).epoch > 0
+
+
+class FirstPixel:
+    def normalized(self, pixels):
+        return pixels
+
+    def body(self, pixels):
+        return (), pixels[:, 0, 0, :1]
+
+
 def test_a_saved_one_embeds_and_answers_as_before(task, tmp_path):
     model = QUICK.fit(task, Context()).model
     loaded = bundle.load(bundle.save(model, tmp_path))
@@ -174,26 +212,16 @@ def test_a_saved_one_embeds_and_answers_as_before(task, tmp_path):
         np.testing.assert_allclose(after, before, rtol=1e-3, atol=1e-4)
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize("loss", ["multi-similarity", "proxy-anchor"])
-def test_a_fit_that_was_killed_goes_on_exactly(task, loss, tmp_path, monkeypatch):
-    monkeypatch.setattr("labelwise.nn.checkpoint.EVERY", 0.0)
-    monkeypatch.setattr("labelwise.nn.checkpoint.Checkpoint.__init__.__defaults__", (0.0, 0.0))
+@pytest.mark.usefixtures("kept_every_epoch")
+def test_a_fit_that_was_killed_goes_on_exactly(task, loss, tmp_path):
     recipe = dataclasses.replace(QUICK, loss=loss)
     kept = dataclasses.replace(task, checkpoint=tmp_path / "unfinished")
-
-    def killed(record):
-        if record["epoch"] == 3:
-            raise Killed
-
-    with pytest.raises(Killed):
-        recipe.fit(kept, Context(seed=1, observe=killed))
-    resumed = recipe.fit(kept, Context(seed=1)).model.logits(task.images)
+    fitted, seen = resumed(recipe, kept, seed=1)
+    assert seen == [3, 4, 5, 6]
     np.testing.assert_array_equal(
-        resumed, recipe.fit(task, Context(seed=1)).model.logits(task.images)
+        fitted.model.logits(task.images),
+        recipe.fit(task, Context(seed=1)).model.logits(task.images),
     )
 
 
@@ -205,11 +233,19 @@ def test_a_fit_that_was_killed_goes_on_exactly(task, loss, tmp_path, monkeypatch
         ({"smoothing": 0.1}, "Leave them out"),
         ({"augment": "mixup 0.2"}, "Leave them out"),
         ({"size": 0}, "from 1 to 65536"),
+        ({"turns": 5}, "from 1 to 4"),
+        ({"turns": 2, "backbone": "efficientnet-lite0"}, "not shown turned"),
     ],
 )
 def test_fields_that_cannot_be_used_are_refused(fields, said):
     with pytest.raises(OptionError, match=said):
         Metric(**fields)
+
+
+def test_seen_classes_are_refused_where_nothing_can_learn_from_some_only(tmp_path):
+    with pytest.raises(OptionError, match="use metric"):
+        labelwise.train("digits", recipe="mlp", out=tmp_path / "run", seen_classes="1, 2")
+    assert not (tmp_path / "run").exists()
 
 
 def test_classes_that_there_are_not_and_single_ones_are_refused(task):

@@ -117,7 +117,7 @@ def test_small_images_are_enlarged_less_than_the_backbone_was_trained_with(data)
     from labelwise.backbones import find_pretrained
 
     assert (
-        Probe()._input(data.images(data.usable), find_pretrained("efficientnet-lite0")).width == 128
+        Probe().input(data.images(data.usable), find_pretrained("efficientnet-lite0")).width == 128
     )
 
 

@@ -7,9 +7,7 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +26,7 @@ from labelwise.report.architecture import model_summary
 from labelwise.report.report import CLASS_COLUMNS, write_report
 from labelwise.report.svg import nice_ticks
 from labelwise.run import Run, compare
+from tests.browser import Page, in_browser
 
 HOSTILE_CLASSES = (
     '</script><script>alert("class")</script>',
@@ -82,33 +81,6 @@ def run(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def page(run: Run) -> str:
     """The report as text."""
     return run.report.read_text("utf-8")
-
-
-class Page(HTMLParser):
-    """All tags with their attributes, the text outside of scripts, and the embedded data."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.scripts: list[str] = []
-        self._inside = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self._inside = tag
-        if tag == "script":
-            self.scripts.append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._inside = ""
-
-    def handle_data(self, data: str) -> None:
-        if self._inside == "script":
-            self.scripts[-1] += data
-        elif self._inside != "style":
-            self.words.append(data)
 
 
 def test_every_section_is_there_and_reached_from_the_bar_at_the_top(page: str) -> None:
@@ -264,7 +236,9 @@ def test_large_images_become_small_and_tiny_ones_keep_their_pixels() -> None:
 def test_the_parameters_add_up_to_those_of_the_network(run: Run) -> None:
     summary = model_summary(run.folder / "model")
     assert summary is not None
-    expected = sum(p.numel() for p in run.model.network.parameters())
+    network = run.model.network
+    learned = (value for name, value in network.named_parameters() if "bank" not in name)
+    expected = sum(value.numel() for value in learned)
     assert summary["trained"] == expected
     assert sum(part["trained"] for part in summary["parts"]) == expected
     assert summary["parts"][-1]["shape"] == "3"  # logits of three classes
@@ -319,47 +293,8 @@ def test_ticks_are_few_and_within_the_limits(low: float, high: float) -> None:
 # In a real browser
 
 
-HOOK = """<script>
-const problems = [];
-window.alert = (text) => problems.push("alert " + text);
-window.addEventListener("error", (event) => problems.push("error " + event.message));
-window.addEventListener("securitypolicyviolation", (event) => problems.push(event.blockedURI));
-window.addEventListener("load", () => {
-  ACTION;
-  for (const entry of performance.getEntriesByType("resource"))
-    if (!entry.name.startsWith("data:")) problems.push("load " + entry.name);
-  if (document.documentElement.scrollWidth > innerWidth) problems.push("scrolls sideways");
-  document.documentElement.dataset.problems = JSON.stringify(problems);
-});
-</script>"""
 CELL = 'document.querySelector("td.wrong[data-cell]")'
 ENTER = 'new KeyboardEvent("keydown", {key: "Enter", bubbles: true})'
-
-
-def in_browser(
-    page: Path, folder: Path, *, anchor: str = "", do: str = "", width: int = 1280
-) -> Page:
-    """The page after its scripts, and the action `do`, ran in Chromium; fails on any problem."""
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    binary = next(filter(None, map(shutil.which, names)), None)
-    if binary is None:
-        pytest.skip(f"no Chromium is installed (looked for {', '.join(names)})")
-    hooked = folder / "hooked.html"
-    hook = HOOK.replace("ACTION", do)
-    hooked.write_text(page.read_text("utf-8").replace("<title>", hook + "<title>", 1), "utf-8")
-    options = [
-        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        f"--user-data-dir={folder / 'profile'}", f"--window-size={width},900",
-        "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=3000", "--dump-dom",
-    ]  # fmt: skip
-    url = hooked.as_uri() + anchor
-    done = subprocess.run([binary, *options, url], capture_output=True, timeout=120, check=True)
-    dom = Page(done.stdout.decode())
-    root = dom.tags[0][1]
-    assert root.get("data-ready") == "yes"
-    assert root.get("data-problems") == "[]"
-    return dom
 
 
 @pytest.mark.browser

@@ -486,11 +486,8 @@ def test_of_one_variant_nothing_is_corrected_and_a_correction_never_flatters(tmp
     assert two.results["corrected"]["value"] <= best
 
 
-def test_a_fit_killed_in_the_middle_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
-    from labelwise.nn.checkpoint import Checkpoint
-    from labelwise.recipe import scratch
-
-    monkeypatch.setattr(scratch, "Checkpoint", lambda file: Checkpoint(file, every=0))
+@pytest.mark.usefixtures("kept_every_epoch")
+def test_a_fit_killed_in_the_middle_goes_on_from_its_checkpoint(tmp_path):
     source = gratings_file(tmp_path / "gratings.npz", 8)
     options = {"recipes": "mlp(hidden=8, epochs=4)", "folds": 2}
     whole = labelwise.compare(source, out=tmp_path / "whole", **options)

@@ -151,11 +151,18 @@ def test_a_judgement_counts_rows_of_the_truth():
     assert found.record["validation_loss"] == pytest.approx(found.losses.mean())
 
 
-def test_adopted_images_are_those_of_the_last_round():
-    def some(count):
-        return PseudoLabels(np.arange(count), np.zeros(count, int), np.ones(count))
+def test_adopted_images_are_those_of_the_last_round_and_right_where_the_data_knows():
+    def some(*labels):
+        rows = np.arange(len(labels))
+        return PseudoLabels(rows, np.array(labels), np.ones(len(labels), np.float32))
 
-    assert adopted([(some(2), some(4)), ()], 2) == {"adopted": 2.0, "adopted_per_class": [2.0, 0.0]}
+    truth = np.array([0, 1, -1, 0])
+    assert adopted([(some(1), some(0, 0, 0, 0)), ()], 2, truth) == {
+        "adopted": 2.0,
+        "adopted_per_class": [2.0, 0.0],
+        "adopted_known": 1.5,
+        "adopted_right": 1.0,
+    }
 
 
 @pytest.mark.parametrize("share", SHARES[1:])

@@ -48,6 +48,11 @@ class Backbone(ABC):
         """
 
     @property
+    def scaling(self) -> dict[str, list[float]]:
+        """Mean and deviation, as an architecture has them."""
+        return {"mean": list(self.mean), "std": list(self.std)}
+
+    @property
     def origin(self) -> dict[str, str]:
         """What a record says about where weights come from."""
         return {"name": self.name, "sha256": self.sha256, "license": self.license}

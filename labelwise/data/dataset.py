@@ -93,6 +93,12 @@ class Dataset:
         return self.table["label"].fillna(UNLABELED).to_numpy(dtype=np.int64)
 
     @property
+    def labeled(self) -> np.ndarray:
+        """Usable rows with a label, ascending; int64 (M,)."""
+        usable = self.usable
+        return usable[self.labels[usable] != UNLABELED]
+
+    @property
     def groups(self) -> np.ndarray:
         """Group number of every table row; a row without a group is one of its own; int64."""
         group = self.table["group"]

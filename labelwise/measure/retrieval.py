@@ -102,7 +102,7 @@ def _nearest(
     points = points - points.mean(0) if total else points
     squares = points.square().sum(1)
     step = max(1, BLOCK // max(total, 1))
-    for rows in torch.split(queries, step):
+    for rows in torch.split(queries, step) if len(queries) else ():
         far = torch.addmm(squares[None], points[rows], points.T, alpha=-2)
         far[torch.arange(len(rows)), rows] = torch.inf
         count = min(max(int(others[rows].max()), least), total - 1)

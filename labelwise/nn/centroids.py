@@ -62,6 +62,7 @@ class Centroids(nn.Module):
         check_size(f"{count} centroids", values=values, work=work)
         self.count, self.side = count, side
         self.width = QUADRANTS**2 * count
+        self.widths = (self.width,)
         weights = {"mean": (width,), "whitening": (width, width), "centroids": (count, width)}
         for name, size in weights.items():
             # Filled when it is registered, for that is where a limit would refuse it.

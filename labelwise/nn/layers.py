@@ -71,6 +71,7 @@ class Stack(nn.Module):
         self.spatial = nn.Sequential(*spatial)
         self.vector = nn.Sequential(*vector)
         self.width = math.prod(current)
+        self.widths = (self.width,)
         self.work = work
 
     @property

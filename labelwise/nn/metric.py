@@ -8,10 +8,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import nn
 
-from labelwise.nn.augment import Augmentation
 from labelwise.nn.balanced import balanced_batches
-from labelwise.nn.network import Network
-from labelwise.nn.supervised import Examples
 from labelwise.nn.train import Objective
 
 LossName = Literal["multi-similarity", "triplet", "contrastive", "proxy-anchor"]
@@ -62,57 +59,58 @@ class MetricLoss(nn.Module):
         return cast(torch.Tensor, self.loss(embeddings, labels, pairs))
 
 
-class MetricLearner(nn.Module):
-    """What is trained: a network that embeds, and what its loss has learned."""
+#: embeddings float32 (n, D) of length 1 of the images with some numbers, int64 (n,), in an epoch
+Embed = Callable[[torch.Tensor, int, torch.Generator], torch.Tensor]
 
-    def __init__(self, network: Network, loss: MetricLoss) -> None:
+
+class MetricLearner(nn.Module):
+    """What is trained: what embeds, and what its loss has learned."""
+
+    def __init__(self, network: nn.Module, loss: MetricLoss) -> None:
         super().__init__()
         self.network, self.loss = network, loss
 
 
 class MetricLearning(Objective[torch.Tensor]):
-    """The objective of an embedding: a metric loss on class-balanced batches of examples.
+    """The objective of an embedding: a metric loss on class-balanced batches of images.
 
-    Its batches are numbers of examples, int64 (n,).
+    Its batches are numbers of images, int64 (n,).
     """
 
     def __init__(
         self,
         learner: MetricLearner,
-        examples: Examples,
+        labels: torch.Tensor,
+        embed: Embed,
         judge: Callable[[], dict[str, Any]],
         *,
         steps: int,
         classes: int,
         images: int,
-        augment: Augmentation,
     ) -> None:
         """
         Args:
-            examples: at least two images of a class, and two classes.
+            labels: of the images, int64 (N,); of at least two classes.
+            embed: by the learner, as it is at the moment.
             judge: numbers of an epoch, as history columns.
             steps: of an epoch.
             classes, images: of a batch; see `balanced_batches`.
-            augment: changes every batch.
         """
-        self.learner, self.examples, self._judge = learner, examples, judge
+        self.learner, self.labels, self.embed, self._judge = learner, labels, embed, judge
         self.steps, self.classes, self.images = steps, classes, images
-        self.augment = augment
-        self.batch = min(classes, len(torch.unique(examples.labels))) * images
+        self.batch = min(classes, len(torch.unique(labels))) * images
         self.losses: list[torch.Tensor] = []
 
     def batches(self, epoch: int, generator: torch.Generator) -> Sequence[torch.Tensor]:
         self.losses.clear()
-        labels = self.examples.labels
-        found = balanced_batches(labels.cpu(), self.steps, self.classes, self.images, generator)
-        return list(found.to(labels.device))
+        labels = self.labels.cpu()
+        found = balanced_batches(labels, self.steps, self.classes, self.images, generator)
+        return list(found.to(self.labels.device))
 
     def loss(self, index: torch.Tensor, epoch: int, generator: torch.Generator) -> torch.Tensor:
         """The metric loss of a batch."""
-        network, examples = self.learner.network, self.examples
-        pixels = self.augment(examples.look(index, epoch), index, epoch, generator)
-        embeddings = network.body(network.normalized(pixels))[1]
-        loss: torch.Tensor = self.learner.loss(embeddings, examples.labels[index])
+        embeddings = self.embed(index, epoch, generator)
+        loss: torch.Tensor = self.learner.loss(embeddings, self.labels[index])
         self.losses.append(loss.detach())
         return loss
 

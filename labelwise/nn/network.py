@@ -9,6 +9,7 @@ from typing import Protocol, cast
 import torch
 from torch import nn
 
+from labelwise.nn.bank import Bank
 from labelwise.nn.views import predict_views
 
 Outputs = tuple[tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor | None]
@@ -18,6 +19,7 @@ class Body(Protocol):
     """Everything before the head: normalized images -> (maps, embedding)."""
 
     width: int  # of the embedding
+    widths: tuple[int, ...]  # of the stages that it consists of, the network's own last
 
     def __call__(self, images: torch.Tensor) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]: ...
 
@@ -50,6 +52,7 @@ class Network(nn.Module):
 
     Attributes:
         decoder: embeddings -> images float32 (N, C, H, W) in [0, 1]; None where there is none.
+        bank: what it remembers of images that it has learned from, if anything.
     """
 
     mean: torch.Tensor
@@ -82,6 +85,7 @@ class Network(nn.Module):
         width = cast(Body, body).width
         self.head = None if classes is None else make_head(width, hidden, classes)
         self.decoder = decoder
+        self.bank: Bank | None = None
 
     def normalized(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8 (N, C, H, W) -> float32; gray becomes three channels where the mean has three."""

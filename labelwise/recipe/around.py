@@ -217,6 +217,7 @@ class Around(Recipe):
         """
         works, fits = [part.work for part in held], [part.first for part in held]
         labels = np.concatenate([part.labels for part in held])
+        truth = works[0].task.images.dataset.labels  # for the record only
         judged: list[Judged] = []
         history: list[dict[str, Any]] = []
         made: list[Fitted] = []
@@ -235,7 +236,7 @@ class Around(Recipe):
                     "epoch": step + 1,
                     "step": step,
                     **judged[-1].record,
-                    **adopted([f.pseudo for f in fits], proba.shape[1]),
+                    **adopted([f.pseudo for f in fits], proba.shape[1], truth),
                     "seconds": time.perf_counter() - started,
                 }
             )

@@ -119,6 +119,14 @@ class Context:
         """For a fit inside of another, whose progress nobody is to see."""
         return dataclasses.replace(self, advance=_nothing)
 
+    def part(self, start: float, end: float) -> Context:
+        """For a part of a fit, which goes from one fraction of it to another."""
+
+        def advance(done: float, note: str) -> None:
+            self.advance(start + (end - start) * done, note)
+
+        return dataclasses.replace(self, advance=advance)
+
 
 @dataclass(frozen=True)
 class PseudoLabels:
@@ -207,6 +215,7 @@ class Recipe(ABC):
         uses_unlabeled: whether images without a label are of use to it.
         needs_labels: whether it needs any label at all; without one, its model has no head.
         weighs: whether it honors `Task.weights`.
+        embeds: whether it is made for its embedding, which trials then judge.
         joint: whether `fit_many` shares numerical work between its tasks, so that the last digits
             of a fit depend on the others; a resumed run then fits them together again.
     """
@@ -217,6 +226,7 @@ class Recipe(ABC):
     uses_unlabeled: ClassVar[bool] = False
     needs_labels: ClassVar[bool] = True
     weighs: ClassVar[bool] = False
+    embeds: ClassVar[bool] = False
     joint: ClassVar[bool] = False
 
     @abstractmethod
@@ -230,11 +240,7 @@ class Recipe(ABC):
     def fit_many(self, tasks: Sequence[Task], context: Context) -> Iterator[Fitted]:
         """Learn from several tasks, in order; a recipe that can share work between them may."""
         for number, task in enumerate(tasks):
-
-            def advance(done: float, note: str, number: int = number) -> None:
-                context.advance((number + done) / len(tasks), note)
-
-            yield self.fit(task, dataclasses.replace(context, advance=advance))
+            yield self.fit(task, context.part(number / len(tasks), (number + 1) / len(tasks)))
 
     @abstractmethod
     def cost(self, task: Task, context: Context) -> Cost:

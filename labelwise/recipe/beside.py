@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -47,15 +47,11 @@ class Beside(FromScratch):
         started = time.perf_counter()
         if not self._compares or task.validation is None or not task.class_names:
             return self.alone(task, context)
-
-        def within(low: float, high: float) -> Callable[[float, str], None]:
-            return lambda done, note: context.advance(low + (high - low) * done, note)
-
         assert self.twin is not None
         twin = self.twin.recipe
-        own = self.alone(task, replace(context, advance=within(0.0, OWN)))
+        own = self.alone(task, context.part(0.0, OWN))
         # A search watches the epochs of the recipe itself only.
-        beside = Context(context.seed, context.device, within(OWN, 1.0))
+        beside = Context(context.seed, context.device, context.part(OWN, 1.0).advance)
         images, labels = task.validation
         task = replace(task, checkpoint=None)
         untaught = twin.fit(replace(task, validation=None), beside)

@@ -177,7 +177,7 @@ class Cnn(FromScratch):
     def _scaling(self, pixels: torch.Tensor) -> dict[str, list[float]]:
         if self.backbone is None:
             return super()._scaling(pixels)
-        return find_start(self.backbone).scaling
+        return find_start(self.backbone).backbone.scaling
 
     def _begin(self, network: Network, pixels: torch.Tensor, generator: torch.Generator) -> None:
         super()._begin(network, pixels, generator)

@@ -11,13 +11,12 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from labelwise.nn.checkpoint import Checkpoint
 from labelwise.nn.coding import Coder, Coding, encoded
 from labelwise.nn.layers import initialize
 from labelwise.nn.network import Network
 from labelwise.nn.passes import Passes
 from labelwise.nn.supervised import Examples
-from labelwise.nn.train import Objective, train
+from labelwise.nn.train import Objective
 from labelwise.recipe.base import Context, Fitted, Task, require_labels
 from labelwise.recipe.code_heads import head_columns, logistic_head
 from labelwise.recipe.decoding import WithDecoder
@@ -69,8 +68,7 @@ class TwoSteps(WithDecoder):
         initialize(coder, generator)
         whiten_first(network, images.pixels)
 
-        def advance(done: int, planned: int, record: Mapping[str, Any]) -> None:
-            context.advance(0.95 * done / planned, f"epoch {done} of {planned}")
+        def observe(record: Mapping[str, Any]) -> None:
             # Its loss says nothing of classes, by which a search compares trials.
             context.observe({n: v for n, v in record.items() if n != "validation_loss"})
 
@@ -79,14 +77,9 @@ class TwoSteps(WithDecoder):
                 return {}
             return head_columns(network, images, validation, len(task.class_names))
 
-        return train(
-            coder,
-            self._coding(coder, images, validation, self._passes(len(images)), watched),
-            self._schedule,
-            generator=generator,
-            advance=advance,
-            checkpoint=Checkpoint(task.checkpoint) if task.checkpoint else None,
-        )
+        coding = self._coding(coder, images, validation, self._passes(len(images)), watched)
+        within = replace(context.part(0.0, 0.95), observe=observe)
+        return self.learn(coder, coding, generator, within, task.checkpoint)
 
     def _classified(
         self,

@@ -21,14 +21,14 @@ from labelwise.data.split import VALIDATION_FROM
 from labelwise.errors import OptionError
 from labelwise.features import input_of, load_body
 from labelwise.nn.augment import parse_augmentation
-from labelwise.nn.checkpoint import Checkpoint
 from labelwise.nn.network import Network
 from labelwise.nn.passes import pace
 from labelwise.nn.standard import StandardHead
 from labelwise.nn.supervised import Supervised, head_of
 from labelwise.nn.tail import blocks_of
-from labelwise.nn.train import Schedule, train
+from labelwise.nn.train import Schedule
 from labelwise.recipe.base import Context, Cost, Fitted, Recipe, Task, option
+from labelwise.recipe.by_schedule import train_by
 from labelwise.recipe.learner import BehindFront, FromPixels, Learner
 from labelwise.recipe.probe import Probe
 from labelwise.recipe.ranges import Reals, choices
@@ -119,17 +119,24 @@ class Finetune(Recipe):
         if task.validation is None and _too_few(task.labels):
             return replace(self._probe.fit(task, context), chosen=_kept(FEW))
         # It is judged on the validation part, which its own head must not have seen.
-        head = self._probe.fit(replace(task, validation=None), _part(context, 0, HEAD_SHARE))
+        head = self._probe.fit(replace(task, validation=None), context.part(0, HEAD_SHARE))
         network = copy.deepcopy(head.model.network)
         learner = self._learner(network, task, head.model.preprocessing, context)
         objective = self._objective(learner, task)
         standard = _standard_head(objective)
         before = objective.judge()
-        history, best = self._train(objective, task, context)
+        history, best = train_by(
+            self._schedule,
+            objective.network,
+            objective,
+            torch.Generator().manual_seed(context.seed),
+            context.part(HEAD_SHARE, 1.0),
+            task.checkpoint,
+        )
         standard.hand_over(head_of(network))
         records = _phases(head.history, before, history)
         if before and before["validation_loss"] <= history[best - 1]["validation_loss"]:
-            model = self._probe.fit(task, _part(context, 1, 1)).model
+            model = self._probe.fit(task, context.part(1, 1)).model
             chosen = _kept("it was better on the validation part")
         else:
             model = replace(
@@ -147,7 +154,7 @@ class Finetune(Recipe):
         """Rehearses on a few empty images; counts only the activations not yet on disk."""
         backbone, start = find_backbone(self.backbone), self._probe.cost(task, context)
         dataset = task.images.dataset
-        every = dataset.images(dataset.usable[dataset.labels[dataset.usable] >= 0])
+        every = dataset.images(dataset.labeled)
         preprocessing = input_of(
             backbone, every, image_size=self.image_size, color=self.color, resize=self.resize
         )
@@ -227,9 +234,9 @@ class Finetune(Recipe):
         if first is not None:
             backbone = find_backbone(self.backbone)
             looks = Looks(backbone, preprocessing, first, mirrored, self.looks, self.disk)
-            every = dataset.images(dataset.usable[dataset.labels[dataset.usable] >= 0])
+            every = dataset.images(dataset.labeled)
             if looks.affordable(every):
-                return BehindFront(network, looks, every, _part(context, 0.0, HEAD_SHARE).advance)
+                return BehindFront(network, looks, every, context.part(0.0, HEAD_SHARE).advance)
         side = min(preprocessing.height, preprocessing.width)
         moved = f"crop {side // SHIFT}" if self.augment is None else self.augment
         augment = ", ".join(filter(None, ["alternate" if mirrored else "", moved]))
@@ -260,25 +267,6 @@ class Finetune(Recipe):
             share=self.share,
             smoothing=self.smoothing,
             augment=parse_augmentation(learner.augment),
-        )
-
-    def _train(
-        self, objective: Supervised, task: Task, context: Context
-    ) -> tuple[list[dict[str, Any]], int]:
-        """Move the weights; the history, and the epoch that is kept."""
-
-        def advance(done: int, planned: int, record: Mapping[str, Any]) -> None:
-            left = (1 - HEAD_SHARE) * done / planned
-            context.advance(HEAD_SHARE + left, f"epoch {done} of {planned}")
-            context.observe(record)
-
-        return train(
-            objective.network,
-            objective,
-            self._schedule,
-            generator=torch.Generator().manual_seed(context.seed),
-            advance=advance,
-            checkpoint=Checkpoint(task.checkpoint) if task.checkpoint else None,
         )
 
     @property
@@ -314,15 +302,6 @@ def _standard_head(objective: Supervised) -> StandardHead:
         _, embeddings = network.eval().body(network.normalized(some))
     network.head = StandardHead(head_of(network), embeddings)
     return network.head
-
-
-def _part(context: Context, start: float, end: float) -> Context:
-    """The context of a part of a fit."""
-
-    def advance(done: float, note: str) -> None:
-        context.advance(start + (end - start) * done, note)
-
-    return replace(context, advance=advance)
 
 
 def _phases(

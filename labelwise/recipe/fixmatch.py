@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -32,11 +32,10 @@ from labelwise.recipe.base import (
 from labelwise.recipe.beside import Beside
 from labelwise.recipe.cnn import PRESETS as NETS
 from labelwise.recipe.frozen import FrozenFit
-from labelwise.recipe.probe import Probe
+from labelwise.recipe.on_frozen import BACKBONE, FROZEN, OnFrozen
 from labelwise.recipe.scratch import FromScratch, color_of
 
-FROZEN, MODERN = "frozen", "fast"  # presets where nothing, or only layers, are given
-BACKBONE = "efficientnet-lite0"
+MODERN = "fast"  # the preset where only layers are given
 LONGER = 4.0  # from scratch, than with labels: the first pseudo-labels are often wrong
 PASSES, MOST_PASSES = 8.0, 20  # over the pool, that a frozen network's head should and may get
 SHOWN = 1_000  # unlabeled images whose pseudo-labels are kept to look at, at most
@@ -68,7 +67,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class FixMatch(Beside):
+class FixMatch(OnFrozen, Beside):
     """Consistency between weak and strong changes of unlabeled images (FixMatch,
     arXiv:2001.07685), with soft weights by confidence (SoftMatch, arXiv:2301.10921), aligned shares
     of the classes and a moving average of the weights.
@@ -106,13 +105,9 @@ class FixMatch(Beside):
     def __post_init__(self) -> None:
         if self.layers is not None and self.preset == FROZEN:
             object.__setattr__(self, "preset", MODERN)
-        if self.preset != FROZEN and self.backbone is not None:
-            given = "layers" if self.layers is not None else f"preset={self.preset}"
-            raise OptionError(
-                f"fixmatch(backbone={self.backbone}, {given}): a network from scratch has no "
-                "backbone. Leave one of the two out."
-            )
-        if self.preset == FROZEN and self.backbone is None:
+        if self.preset != FROZEN:
+            self.refuse_backbone("layers" if self.layers is not None else f"preset={self.preset}")
+        elif self.backbone is None:
             object.__setattr__(self, "backbone", BACKBONE)
         super().__post_init__()
         for name in ("ratio", "looks"):
@@ -131,17 +126,12 @@ class FixMatch(Beside):
     def body(self) -> str:
         return scaled(self.layers or "", self.width or 1.0)
 
-    @classmethod
-    def is_meant(cls, field: str, value: Any, given: Collection[str]) -> bool:
-        """`--backbone` is not for a network from scratch."""
-        return field != "backbone" or not {"preset", "layers"} & set(given)
-
     @property
     def twin(self) -> Twin | None:
         """The probe of the same backbone; from scratch, the same steps without the pool's loss."""
         if not self.strength:
             return None
-        same = self._probe if self.backbone else replace(self, strength=0.0)
+        same = self.probe if self.backbone else replace(self, strength=0.0)
         return Twin(same, "supervised", "the unlabeled images")
 
     def alone(self, task: Task, context: Context) -> Fitted:
@@ -157,12 +147,6 @@ class FixMatch(Beside):
         if self.backbone is None:
             return FromScratch.cost(self, task, context)
         return self._frozen(task, context).cost()
-
-    def sizes(self, task: Task) -> Sequence[Self]:
-        if self.backbone is None:
-            return super().sizes(task)
-        sides = [size.image_size for size in self._probe.sizes(task)]
-        return [replace(self, image_size=side) for side in sides]
 
     def enough_passes(self, task: Task) -> float:
         return LONGER * super().enough_passes(task) if self.backbone is None else PASSES
@@ -189,12 +173,8 @@ class FixMatch(Beside):
             "align": self.align,
         }
 
-    @property
-    def _probe(self) -> Probe:
-        return Probe(self.backbone or BACKBONE, self.image_size, self.color, self.resize)
-
     def _frozen(self, task: Task, context: Context) -> FrozenFit:
-        return FrozenFit(self, self._probe, self._schedule, task, context)
+        return FrozenFit(self, self.probe, self._schedule, task, context)
 
     def _places(self, task: Task) -> np.ndarray:
         return np.arange(len(task.labels))

@@ -19,8 +19,7 @@ from torch import nn
 
 from labelwise.data.dataset import Images
 from labelwise.data.preprocess import Preprocessing
-from labelwise.features import embedding_seconds, embeddings, input_of
-from labelwise.nn.checkpoint import Checkpoint
+from labelwise.features import embedding_seconds, embeddings, load_body
 from labelwise.nn.consistency import Consistency
 from labelwise.nn.directions import MOST, Directions
 from labelwise.nn.fixed import CENTER, FixedView
@@ -28,7 +27,8 @@ from labelwise.nn.looks import ViewLooks
 from labelwise.nn.supervised import Seen, head_of
 from labelwise.nn.train import Schedule, train
 from labelwise.recipe.base import Context, Cost, Fitted, Task
-from labelwise.recipe.probe import Probe, widths_of
+from labelwise.recipe.by_schedule import train_by
+from labelwise.recipe.probe import Probe
 from labelwise.recipe.rehearsal import step_seconds
 from labelwise.transfer import find_backbone
 
@@ -73,7 +73,15 @@ class FrozenFit:
             classes=classes,
             **self.recipe.pace(len(self.task.labels)),
         )
-        history, best = self._train(learner, objective)
+        history, best = train_by(
+            self.schedule,
+            learner,
+            objective,
+            torch.Generator().manual_seed(self.context.seed),
+            self.context.part(EMBEDDED, 1.0),
+            self.task.checkpoint,
+            work=0.0,
+        )
         _hand_over(learner, directions, head_of(model.network))
         model = replace(model, recipe=self.recipe.configuration)
         return Fitted(model, history, {"best_epoch": best}, time.perf_counter() - started)
@@ -83,13 +91,7 @@ class FrozenFit:
         everything = self.task.images.dataset
         images = everything.images(everything.usable)
         backbone = find_backbone(self.recipe.backbone or "")
-        preprocessing = input_of(
-            backbone,
-            images,
-            image_size=self.probe.image_size,
-            color=self.probe.color,
-            resize=self.probe.resize,
-        )
+        preprocessing = self.probe.input(images, backbone)
         weak, strong = self._views(preprocessing)
         pace = replace(self.recipe, share=1.0).pace(len(self.task.labels))
 
@@ -104,22 +106,6 @@ class FrozenFit:
             fit=self.probe.cost(self.task, self.context).fit,
             epoch=step_seconds(learn) * pace["steps"],
             everything=True,
-        )
-
-    def _train(self, learner: _Learner, objective: Consistency) -> tuple[list[dict[str, Any]], int]:
-        def advance(done: int, planned: int, record: Mapping[str, Any]) -> None:
-            self.context.advance(EMBEDDED + (1 - EMBEDDED) * done / planned, f"epoch {done}")
-            self.context.observe(record)
-
-        file = self.task.checkpoint
-        return train(
-            learner,
-            objective,
-            self.schedule,
-            generator=torch.Generator().manual_seed(self.context.seed),
-            advance=advance,
-            checkpoint=Checkpoint(file) if file else None,
-            work=0.0,
         )
 
     def _looks(self, directions: Directions, preprocessing: Preprocessing) -> ViewLooks:
@@ -149,7 +135,7 @@ class FrozenFit:
         places = np.unique(np.linspace(0, len(images) - 1, SAMPLE).astype(np.int64))
         backbone = find_backbone(self.probe.backbone)
         sample = embeddings(images.subset(places), backbone, preprocessing)
-        return Directions.of(sample, widths_of(backbone))
+        return Directions.of(sample, load_body(backbone).widths)
 
     def _vectors(
         self,

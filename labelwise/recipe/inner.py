@@ -105,11 +105,25 @@ def fallbacks(chosen: Sequence[Mapping[str, Any]]) -> str | None:
     )
 
 
-def adopted(found: Sequence[Sequence[PseudoLabels]], classes: int) -> dict[str, Any]:
-    """How many images have a pseudo-label, and how many of every class, mean over fits."""
-    counts = np.zeros(classes)
+def adopted(
+    found: Sequence[Sequence[PseudoLabels]], classes: int, truth: np.ndarray
+) -> dict[str, Any]:
+    """How many images have a pseudo-label, how many of every class, and of those whose label the
+    data knows (though nobody learned from it) how many are right; means over fits.
+
+    Args:
+        truth: labels of all images of the data set, -1 where there is none; int64 (N,).
+    """
+    counts, known, right = np.zeros(classes), 0, 0
     for given in found:
         for pseudo in given[-1:]:
             counts += np.bincount(pseudo.labels, minlength=classes)
-    counts /= max(1, len(found))
-    return {"adopted": float(counts.sum()), "adopted_per_class": counts.tolist()}
+            known += int((truth[pseudo.rows] >= 0).sum())
+            right += int((truth[pseudo.rows] == pseudo.labels).sum())
+    fits = max(1, len(found))
+    return {
+        "adopted": float(counts.sum()) / fits,
+        "adopted_per_class": (counts / fits).tolist(),
+        "adopted_known": known / fits,
+        "adopted_right": right / fits,
+    }

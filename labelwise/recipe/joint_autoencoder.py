@@ -66,11 +66,7 @@ class JointAutoencoder(WithDecoder):
         fits = []
         weights = self._tried(task)
         for number, weight in enumerate(weights):
-
-            def advance(done: float, note: str, number: int = number) -> None:
-                context.advance((number + done) / len(weights), note)
-
-            part = replace(context, advance=advance)
+            part = context.part(number / len(weights), (number + 1) / len(weights))
             fits.append(self._fitted(task, part, weight, _place(task.checkpoint, number)))
         for number in range(1, len(weights)):  # the first is removed by whoever keeps the result
             if (place := _place(task.checkpoint, number)) is not None:
@@ -116,7 +112,7 @@ class JointAutoencoder(WithDecoder):
         self._begin(network, images.pixels, generator)
         joint = self._joint(network, images, validation, weight)
         note = f"weight {weight:g}, "
-        history, best = self._train(network, joint, generator, context, checkpoint, note=note)
+        history, best = self.learn(network, joint, generator, context, checkpoint, note=note)
         model = self.model_of(network, architecture, preprocessing, task)
         chosen = {"best_epoch": best, "weight": weight}
         history = [{**record, "weight": weight} for record in history]

@@ -21,7 +21,6 @@ from labelwise.features import (
     load_body,
 )
 from labelwise.model import Model, build
-from labelwise.nn.taps import Taps
 from labelwise.recipe.base import (
     EVERY_FIT,
     Context,
@@ -105,13 +104,13 @@ class Probe(Recipe):
         backbone = find_backbone(self.backbone)
         if not tasks[0].class_names:
             for task in tasks:
-                model = self._model(task, backbone, self._input(task.images, backbone))
+                model = self._model(task, backbone, self.input(task.images, backbone))
                 yield Fitted(model, [], {}, time.perf_counter() - started)
             return
         found = [labeled_part(task) for task in tasks]
         rows = np.unique(np.concatenate([part.places for part in found]))
         everything = tasks[0].images.dataset.images(rows)
-        preprocessing = self._input(everything, backbone)
+        preprocessing = self.input(everything, backbone)
 
         embedded = 0
 
@@ -122,7 +121,7 @@ class Probe(Recipe):
 
         vectors = embeddings(everything, backbone, preprocessing, advance=advance)
         parts = [replace(part, places=np.searchsorted(rows, part.places)) for part in found]
-        widths = widths_of(backbone)
+        widths = load_body(backbone).widths
         # The last layer suits images of the size it was trained with, and smaller ones less; see
         # docs/results.md.
         few: Stages = "last" if preprocessing.width >= backbone.preprocessing.width else "all"
@@ -151,8 +150,7 @@ class Probe(Recipe):
     def _model(self, task: Task, backbone: Backbone, preprocessing: Preprocessing) -> Model:
         """The backbone and a head that means nothing yet; no head where there are no labels."""
         body = load_body(backbone)
-        scaling = {"mean": list(backbone.mean), "std": list(backbone.std)}
-        architecture = {**body.architecture, **scaling}
+        architecture = {**body.architecture, **backbone.scaling}
         network = build(architecture, len(task.class_names) or None, preprocessing.shape, body)
         return Model(
             network=network.eval(),
@@ -168,8 +166,8 @@ class Probe(Recipe):
         """Times the backbone on empty images; counts only the images not yet in the store."""
         backbone = find_backbone(self.backbone)
         dataset = task.images.dataset
-        everything = dataset.images(dataset.usable[dataset.labels[dataset.usable] >= 0])
-        preprocessing = self._input(everything, backbone)
+        everything = dataset.images(dataset.labeled)
+        preprocessing = self.input(everything, backbone)
         once = embedding_seconds(backbone, preprocessing, everything)
         head = head_seconds(
             len(task.labeled),
@@ -185,7 +183,7 @@ class Probe(Recipe):
         if self.image_size is not None:
             return (self,)
         backbone = find_backbone(self.backbone)
-        side, own = self._input(task.images, backbone).width, backbone.preprocessing.width
+        side, own = self.input(task.images, backbone).width, backbone.preprocessing.width
         if side == own:
             return (self,)
         return [replace(self, image_size=size) for size in (side, own)]
@@ -197,7 +195,8 @@ class Probe(Recipe):
         }
         return replace(self, **kept) if "strength" in kept else self
 
-    def _input(self, images: Images, backbone: Backbone) -> Preprocessing:
+    def input(self, images: Images, backbone: Backbone) -> Preprocessing:
+        """How images become the backbone's input."""
         return input_of(
             backbone, images, image_size=self.image_size, color=self.color, resize=self.resize
         )
@@ -212,9 +211,3 @@ def labeled_part(task: Task) -> Part:
     weights = np.ones(len(rows), np.float32) if task.weights is None else task.weights[labeled]
     pseudo = np.zeros(len(rows), bool) if task.pseudo is None else task.pseudo[labeled]
     return Part(rows, labels, task.images.dataset.groups[rows], weights, pseudo)
-
-
-def widths_of(backbone: Backbone) -> tuple[int, ...]:
-    """Of the stages that its embedding consists of."""
-    body = load_body(backbone)
-    return body.widths if isinstance(body, Taps) else (body.width,)

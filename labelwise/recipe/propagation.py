@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ import torch
 from labelwise.errors import OptionError
 from labelwise.model import Model
 from labelwise.nn.graph import Graph, confidence, spread_out
-from labelwise.nn.taps import Taps
+from labelwise.nn.network import Body
 from labelwise.recipe.adopt import SMALLEST
 from labelwise.recipe.around import Around, Work
 from labelwise.recipe.base import Context, Fitted, PseudoLabels
@@ -128,6 +128,5 @@ def _shared(
 
 def _last_stage(model: Model, embedding: np.ndarray) -> torch.Tensor:
     """The last stage of embeddings (N, D)."""
-    body = model.network.body
-    width = body.widths[-1] if isinstance(body, Taps) else embedding.shape[1]
+    width = cast(Body, model.network.body).widths[-1]
     return torch.from_numpy(embedding[:, -width:])

@@ -21,7 +21,6 @@ from labelwise.errors import LayerError, OptionError
 from labelwise.features import stored_pixels
 from labelwise.model import Model, build
 from labelwise.nn.augment import Augmentation, parse_augmentation
-from labelwise.nn.checkpoint import Checkpoint
 from labelwise.nn.layers import Stack, Whitening, initialize
 from labelwise.nn.network import Network
 from labelwise.nn.optim import OptimizerName, RateName
@@ -31,6 +30,7 @@ from labelwise.nn.train import Objective, Schedule, train
 from labelwise.nn.views import parse_views
 from labelwise.nn.whiten import whitening_filters
 from labelwise.recipe.base import EVERY_FIT, Context, Cost, Fitted, Recipe, Task, option
+from labelwise.recipe.by_schedule import train_by
 from labelwise.recipe.inputs import own_input
 from labelwise.recipe.presets import fill
 from labelwise.recipe.ranges import Reals, choices
@@ -169,7 +169,7 @@ class FromScratch(Recipe):
         self._begin(network, examples.pixels, generator)
         objective = self._objective(network, examples, validation)
         work = _work(network, objective)
-        history, best = self._train(
+        history, best = self.learn(
             network, objective, generator, context, task.checkpoint, work=work
         )
         model = self.model_of(network, architecture, preprocessing, task)
@@ -197,8 +197,7 @@ class FromScratch(Recipe):
             return float(history[0]["seconds"])
 
         everything = task.images.dataset
-        labeled = everything.labels[everything.usable] >= 0
-        read = everything.usable[labeled | self.uses_unlabeled]
+        read = everything.usable if self.uses_unlabeled else everything.labeled
         validate, answer = answer_seconds(network, preprocessing.shape, context.device)
         return Cost(
             once=reading_seconds(task.images, everything.images(read), preprocessing),
@@ -250,7 +249,7 @@ class FromScratch(Recipe):
         epochs = [int(values["best_epoch"]) for values in chosen]
         return replace(self, epochs=max(1, round(median(epochs)))) if epochs else self
 
-    def _train(
+    def learn(
         self,
         learner: torch.nn.Module,
         objective: Objective[Any],
@@ -261,24 +260,9 @@ class FromScratch(Recipe):
         note: str = "",
         work: float = math.inf,
     ) -> tuple[list[dict[str, Any]], int]:
-        """Train by the recipe's schedule, every epoch told and shown; see `train`.
-
-        Args:
-            note: stands before what is told.
-        """
-
-        def advance(done: int, planned: int, record: Mapping[str, Any]) -> None:
-            context.advance(done / planned, f"{note}epoch {done} of {planned}")
-            context.observe(record)
-
-        return train(
-            learner,
-            objective,
-            self._schedule,
-            generator=generator,
-            advance=advance,
-            checkpoint=Checkpoint(checkpoint) if checkpoint else None,
-            work=work,
+        """Train by the recipe's schedule; see `train_by`."""
+        return train_by(
+            self._schedule, learner, objective, generator, context, checkpoint, note=note, work=work
         )
 
     def model_of(

@@ -26,11 +26,6 @@ class Start:
         return str(self.backbone.model.architecture["layers"])
 
     @property
-    def scaling(self) -> dict[str, list[float]]:
-        """Mean and deviation of every channel that its weights were trained with."""
-        return {"mean": list(self.backbone.mean), "std": list(self.backbone.std)}
-
-    @property
     def origin(self) -> dict[str, Any]:
         """What a model's record says about it: all of it learns on."""
         return {**self.backbone.origin, "frozen": False}
@@ -91,6 +86,11 @@ def start_or_none(name: str) -> Start | None:
         BundleError: the folder holds no model, or a damaged one.
     """
     backbone = find_backbone(name) if name and is_folder(expanded(name)) else None
-    if isinstance(backbone, SavedBackbone) and backbone.model.architecture["kind"] == "layers":
+    if isinstance(backbone, SavedBackbone) and _is_of_layers(backbone):
         return Start(backbone)
     return None
+
+
+def _is_of_layers(backbone: SavedBackbone) -> bool:
+    architecture = backbone.model.architecture
+    return architecture["kind"] == "layers" and not architecture.get("project")

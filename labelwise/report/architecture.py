@@ -27,10 +27,12 @@ def model_summary(folder: Path) -> dict[str, Any] | None:
         return None
     origin = model.facts.get("backbone")
     frozen = origin is not None and origin.get("frozen", True)  # only the head was trained
+    remembered = model.architecture.get("bank", 0)
+    model.network.bank = None  # neither a layer nor trained
     parts = parts_of(model.network, model.preprocessing.shape, frozen=frozen)
     # Counted from the network, not from the table: a shared or a bare parameter counts once.
-    body, head = _size(model.network.body), _size(model.network) - _size(model.network.body)
-    counts = {"trained": head if frozen else head + body, "frozen": body if frozen else 0}
+    kept = _size(getattr(model.network.body, "base", model.network.body)) if frozen else 0
+    counts = {"trained": _size(model.network) - kept, "frozen": kept}
     side = model.preprocessing
     return {
         "recipe": [
@@ -42,6 +44,7 @@ def model_summary(folder: Path) -> dict[str, Any] | None:
         **counts,
         "input": f"{side.width} × {side.height} pixels, {side.color}, {_resized(side.resize)}",
         "backbone": [text.field(name, value) for name, value in (origin or {}).items()],
+        "remembered": remembered,
         "bytes": text.size((folder / "weights.safetensors").stat().st_size),
     }
 
@@ -111,7 +114,7 @@ def _chosen(network: nn.Module) -> dict[str, nn.Module]:
 
 def _part(name: str, module: nn.Module, shape: tuple[int, ...], frozen: bool) -> dict[str, Any]:
     parameters = _size(module)
-    body = name.startswith("body")
+    body = name.startswith("body") and name != "body.projection"
     name = name.removeprefix("body.")
     return {
         "name": name,

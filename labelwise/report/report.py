@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from labelwise.data.dataset import Dataset
 from labelwise.files import write_text
@@ -15,6 +11,7 @@ from labelwise.report import (
     confusion,
     data_section,
     epochs,
+    nearness,
     pseudo,
     reconstructions,
     repeat,
@@ -27,6 +24,7 @@ from labelwise.report import (
 from labelwise.report.architecture import model_summary
 from labelwise.report.curves import efficiency, learning_curves
 from labelwise.report.run_folder import RunFolder
+from labelwise.report.template import inlined, templates
 from labelwise.report.thumbnails import Album
 
 SCRIPTS = ("roc.js", "epochs.js", "report.js")  # the last one says that the page is ready
@@ -111,6 +109,8 @@ def render(run: RunFolder, dataset: Dataset) -> str:
         "context": [text.plain(sentence) for sentence in run.record["data"]["context"]],
         "repeats": run.repeats,
         "twins": twins.section(run),
+        "nearness": nearness.section(run),
+        "nearness_columns": nearness.COLUMNS,
         "efficiency": efficiency(run),
         "savings": worth.savings(run),
         "seeds": worth.seeds(run),
@@ -156,8 +156,9 @@ def render(run: RunFolder, dataset: Dataset) -> str:
             },
         },
     }
-    values |= {"style": _asset("report.css"), "script": Markup("").join(map(_asset, SCRIPTS))}
-    return _environment().get_template("report.html").render(**values, sections=_sections(values))
+    values |= {"style": inlined("report", "report.css"), "script": inlined("report", *SCRIPTS)}
+    page = templates("report").get_template("report.html")
+    return page.render(**values, sections=_sections(values))
 
 
 def _listed(
@@ -188,6 +189,7 @@ def _sections(values: dict[str, Any]) -> list[tuple[str, str]]:
         ("result", "Result", True),
         ("leaderboard", "Leaderboard", values["labeled"]),
         ("twins", "Twins", values["twins"]),
+        ("nearness", "Embedding", values["nearness"]),
         ("labels", "Labels", values["efficiency"]),
         ("pseudo", "Pseudo-labels", values["pseudo"]),
         ("confusion", "Confusion", values["matrix"] or values["pairs"]),
@@ -204,27 +206,3 @@ def _sections(values: dict[str, Any]) -> list[tuple[str, str]]:
         ("repeat", "Repeat", True),
     )
     return [(anchor, name) for anchor, name, there in every if there]
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("labelwise", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {
-        "count": text.count,
-        "counted": text.counted,
-        "percent": text.percent,
-        "labels_name": text.labels_name,
-    }
-    return environment
-
-
-@cache
-def _asset(name: str) -> Markup:
-    """A file beside this one, as it is: our own style and script are no data."""
-    return Markup((Path(__file__).parent / name).read_text("utf-8"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from labelwise.files import write_text
 from labelwise.measure.metrics import METRICS
 from labelwise.report.charts import Line, chart
 from labelwise.report.svg import element
+from labelwise.report.template import inlined
 from labelwise.report.text import plain, value
 from labelwise.tuning.halving import COMPLETE
 from labelwise.tuning.records import Record, ranked
@@ -51,7 +51,7 @@ def write_page(
         ),
         element("section", element("h2", "Completed"), _table(records, metric)),
     )
-    style = Markup(files("labelwise.report").joinpath("report.css").read_text("utf-8"))
+    style = inlined("report", "report.css")
     head = element(
         "head",
         Markup('<meta charset="utf-8">'),
