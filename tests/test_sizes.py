@@ -135,8 +135,19 @@ def test_a_step_costs_what_its_trainer_says():
         asked.append(steps)
         return 0.01 * steps
 
-    assert step_seconds(train) == pytest.approx(0.01)
-    assert max(asked) * 0.01 <= 0.2
+    assert step_seconds(train, 0.15) == pytest.approx(0.01)
+    assert max(asked) * 0.01 == pytest.approx(0.15, abs=0.011)
+
+
+def test_a_longer_budget_buys_longer_timings():
+    asked = []
+
+    def train(steps):
+        asked.append(steps)
+        return 0.01 * steps
+
+    step_seconds(train, 1.5)
+    assert max(asked) * 0.01 == pytest.approx(1.5, abs=0.011)
 
 
 def test_empty_images_take_the_memory_of_one():

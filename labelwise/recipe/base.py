@@ -107,12 +107,14 @@ class Context:
         device: torch device.
         advance: told the fraction of the fit that is done, in [0, 1], and what is going on.
         observe: shown the record of every epoch when it ends; may raise to give the fit up.
+        timing: seconds that one timing of training steps takes, about, when costs are measured.
     """
 
     seed: int = 0
     device: str = "cpu"
     advance: Callable[[float, str], None] = _nothing
     observe: Callable[[Mapping[str, Any]], None] = _unseen
+    timing: float = 0.15
 
     @property
     def quiet(self) -> Context:

@@ -112,7 +112,7 @@ class WithDecoder(Beside):
         return Cost(
             once=reading_seconds(task.images, everything, preprocessing),
             fit=EVERY_FIT + 2 * answer * len(task.labeled),
-            epoch=step_seconds(learn) * count * repeats / batch,
+            epoch=step_seconds(learn, context.timing) * count * repeats / batch,
             # The reconstruction of every image, and a head on the codes of these and of the four
             # times as many that are learned from.
             validate=7 * answer,

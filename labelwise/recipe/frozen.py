@@ -104,7 +104,7 @@ class FrozenFit:
         return Cost(
             once=embedding_seconds(backbone, preprocessing, images, (*weak, *strong)),
             fit=self.probe.cost(self.task, self.context).fit,
-            epoch=step_seconds(learn) * pace["steps"],
+            epoch=step_seconds(learn, self.context.timing) * pace["steps"],
             everything=True,
         )
 

@@ -209,7 +209,7 @@ class Metric(OnFrozen):
         return Cost(
             once=reading_seconds(task.images, everything.images(everything.labeled), preprocessing),
             fit=EVERY_FIT + answer * count,
-            epoch=step_seconds(learn) * self.steps_over(self.turns * count)
+            epoch=step_seconds(learn, context.timing) * self.steps_over(self.turns * count)
             + answer * min(count, JUDGED),
             validate=answer,
             answer=answer,

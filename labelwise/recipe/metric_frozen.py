@@ -103,7 +103,7 @@ class FrozenMetric:
         return Cost(
             once=embedding_seconds(self._backbone, self._input(), everything),
             fit=EVERY_FIT,
-            epoch=step_seconds(learn) * recipe.steps_over(count),
+            epoch=step_seconds(learn, self.context.timing) * recipe.steps_over(count),
         )
 
     @property

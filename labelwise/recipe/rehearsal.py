@@ -17,8 +17,8 @@ from labelwise.nn.network import Network
 from labelwise.nn.supervised import Examples, Supervised, evaluate
 from labelwise.nn.train import Schedule, train
 
-SECONDS = 0.15  # of one timing, about
-MOST_STEPS = 100
+SECONDS = 0.15  # of reading some images, about
+MOST_STEPS = 1000
 ANSWERED = 256  # images, as many as a model answers for at once
 WARM, READ, MOST_READ = 16, 64, 4096  # images that are read before the clock counts, and then
 TUNED = 8  # of a large network, for which a few images are already a second
@@ -30,14 +30,15 @@ def blank(images: int, shape: tuple[int, int, int], device: str) -> Examples:
     return Examples(pixels, torch.zeros(images, dtype=torch.int64, device=device))
 
 
-def step_seconds(train: Callable[[int], float]) -> float:
+def step_seconds(train: Callable[[int], float], seconds: float) -> float:
     """Seconds of a training step once everything is warm.
 
     Args:
         train: trains so many steps and says how many seconds they took.
+        seconds: of one timing, of which there are three.
     """
     train(2)
-    steps = max(3, min(MOST_STEPS, int(SECONDS * 3 / max(train(3), 1e-6))))
+    steps = max(3, min(MOST_STEPS, int(seconds * 3 / max(train(3), 1e-6))))
     return median(train(steps) for _ in range(3)) / steps
 
 

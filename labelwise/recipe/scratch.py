@@ -202,7 +202,7 @@ class FromScratch(Recipe):
         return Cost(
             once=reading_seconds(task.images, everything.images(read), preprocessing),
             fit=EVERY_FIT,
-            epoch=step_seconds(learn) * count * repeated / batch,
+            epoch=step_seconds(learn, context.timing) * count * repeated / batch,
             validate=validate,
             answer=answer,
             everything=self.uses_unlabeled,
