@@ -5,6 +5,8 @@ BIN := .venv/bin
 # Two files of tests at a time, each process with one thread: twice as fast on two cores.
 TOGETHER := -n 2 --dist loadfile
 test test-all: export OMP_NUM_THREADS = 1
+# Without compiled files every process of the tests would compile torch again, for half a minute.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-all check format clean
 

@@ -118,7 +118,7 @@ def test_attempts_are_forked_from_a_process_with_one_thread(wholes):
     assert {whole.end.server_threads for whole in wholes} == {1}
 
 
-@pytest.mark.parametrize("times", [6, pytest.param(15, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [4, pytest.param(15, marks=pytest.mark.slow)])
 def test_a_run_killed_at_any_moment_resumes(wholes, photos, tmp_path, times):
     """Every third is killed a second time while it resumes."""
     fates = [moments(signal.SIGKILL, times, whole.end, seed) for seed, whole in enumerate(wholes)]
@@ -139,9 +139,10 @@ def test_a_run_killed_at_any_moment_resumes(wholes, photos, tmp_path, times):
     assert sum(at_once(ordeal, cases)) > times  # some by the clock; the others ended before
 
 
+@pytest.mark.parametrize("times", [3, pytest.param(8, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("number", ORDERLY)
-def test_an_interrupted_run_ends_orderly_and_resumes(wholes, photos, tmp_path, number):
-    fates = [moments(number, 5, whole.end, number + kind) for kind, whole in enumerate(wholes)]
+def test_an_interrupted_run_ends_orderly_and_resumes(wholes, photos, tmp_path, number, times):
+    fates = [moments(number, times, whole.end, number + kind) for kind, whole in enumerate(wholes)]
 
     def ordeal(case: tuple[int, int]) -> bool:
         kind, index = case
@@ -158,15 +159,17 @@ def test_an_interrupted_run_ends_orderly_and_resumes(wholes, photos, tmp_path, n
         assert_resumes(place, wholes[kind])
         return not late
 
-    cases = [(kind, index) for index in range(5) for kind in (0, 1)]
-    assert sum(at_once(ordeal, cases)) >= 6  # all that come at a publish
+    cases = [(kind, index) for index in range(times) for kind in (0, 1)]
+    at_publish = sum(fate.publish is not None for some in fates for fate in some)
+    assert 0 < at_publish <= sum(at_once(ordeal, cases))
 
 
-def test_a_run_out_of_disk_says_where_and_resumes(wholes, photos, tmp_path):
-    """Files cannot grow beyond ten sizes, each just below that of a file of the run."""
+@pytest.mark.parametrize("times", [6, pytest.param(15, marks=pytest.mark.slow)])
+def test_a_run_out_of_disk_says_where_and_resumes(wholes, photos, tmp_path, times):
+    """Files cannot grow beyond some sizes, each just below that of a file of the run."""
     files = [path for path in wholes[0].place.run.rglob("[!.]*") if path.is_file()]
     sizes = sorted({path.stat().st_size for path in files})
-    chosen = [sizes[k] for k in np.linspace(0, len(sizes) - 1, 10).astype(int)]
+    chosen = [sizes[k] for k in np.linspace(0, len(sizes) - 1, times).astype(int)]
 
     def ordeal(size: int) -> None:
         place = Place(tmp_path / str(size), photos, 0)
