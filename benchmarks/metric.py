@@ -9,7 +9,7 @@ of other data (in gray, the middle 28 x 28 pixels), and judges the images of the
 classes that were learned from, among others, and all together: recall@1, MAP@R and accuracy of
 prototypes with 95 % intervals over images. The same numbers of plain pixels and of the network
 before training stand beside them. --held-out N judges N images of the training part instead, from
-which nothing was learned: choices are made there.
+which nothing was learned: choices are made there. --out keeps the model, for `labelwise map`.
 
 --peer prints training steps per second instead, beside those of pytorch-metric-learning's
 MetricLossOnly with its own sampler, the same network, loss and batches, in turn.
@@ -31,6 +31,7 @@ from pytorch_metric_learning import losses, miners, samplers
 from pytorch_metric_learning.trainers import MetricLossOnly
 from torch.utils.data import TensorDataset
 
+from labelwise.bundle import save
 from labelwise.data.dataset import Dataset
 from labelwise.data.load import load
 from labelwise.data.preprocess import Preprocessing
@@ -63,6 +64,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--held-out", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", help="folder for the model")
     parser.add_argument("--peer", action="store_true")
     options = parser.parse_args()
     data = load(options.data)
@@ -99,6 +101,8 @@ def main() -> None:
     started = time.perf_counter()
     model = recipe.fit(task, context).model
     print(f"{options.epochs * options.steps} steps in {time.perf_counter() - started:.0f} s\n")
+    if options.out:
+        save(model, options.out)
     report(judge_embedding(model, data.images(test), data.labels[test], data.class_names))
 
 

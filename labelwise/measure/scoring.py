@@ -177,6 +177,15 @@ def selector(index: npt.NDArray[Any], size: int, values: Floats | None = None) -
     return csr_array((entries, (index, np.arange(rows))), shape=(size, rows))
 
 
+def bin_of(values: Floats, count: int) -> npt.NDArray[np.intp]:
+    """Bins of equal width that values in [0, 1] are in, open below and closed above; (N,).
+
+    As in Guo et al. (2017), arXiv:1706.04599: (0, 1 / count], ..., (.., 1].
+    """
+    place = np.searchsorted(np.linspace(0, 1, count + 1), values, side="left") - 1
+    return np.clip(place, 0, count - 1)
+
+
 @dataclass(frozen=True)
 class Ranking:
     """One class against the rest, sorted once by its probability, highest first.
@@ -298,15 +307,12 @@ class Scorer:
         )
 
     def bins(self, count: int) -> csr_array:
-        """What sums confidence minus accuracy over the rows of each bin of confidence.
-
-        Bins are open below and closed above, as in the paper: (0, 1/bins], ..., (.., 1].
-        """
+        """What sums confidence minus accuracy over the rows of each bin of confidence."""
         if count not in self._bins:
             confidence = self.proba.max(axis=1)
-            edges = np.linspace(0, 1, count + 1)
-            index = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, count - 1)
-            self._bins[count] = selector(index, count, confidence - self.correct)
+            self._bins[count] = selector(
+                bin_of(confidence, count), count, confidence - self.correct
+            )
         return self._bins[count]
 
     def ranking(self, k: int) -> Ranking:
