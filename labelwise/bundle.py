@@ -19,6 +19,7 @@ from labelwise.description import (
 from labelwise.errors import BundleError, LayerError
 from labelwise.files import write_file
 from labelwise.foreign import LARGEST_HEADER, LARGEST_JSON, brief, read_tensors, size_of
+from labelwise.measure.calibration import Calibration
 from labelwise.measure.novelty import Novelty
 from labelwise.model import Model, build
 
@@ -51,7 +52,7 @@ def save(model: Model, folder: str | Path) -> Path:
         "preprocessing": vars(model.preprocessing),
         "architecture": dict(model.architecture),
         "recipe": dict(model.recipe),
-        "calibration": None,
+        "calibration": None if model.calibration is None else model.calibration.to_json(),
         "unknown_threshold": None if model.novelty is None else model.novelty.to_json(),
         "facts": dict(model.facts),
         "weights": {"bytes": len(weights), "sha256": hashlib.sha256(weights).hexdigest()},
@@ -93,7 +94,7 @@ def load(folder: str | Path) -> Model:
             f"{folder / MODEL_FILE}: this architecture cannot be built: {brief(error)}"
         ) from None
     _fill(network, folder / WEIGHTS_FILE, description.weights)
-    unknown = description.unknown_threshold
+    unknown, calibration = description.unknown_threshold, description.calibration
     return Model(
         network=network.eval(),
         architecture=architecture,
@@ -102,6 +103,9 @@ def load(folder: str | Path) -> Model:
         recipe=description.recipe,
         facts=description.facts,
         novelty=None if unknown is None else Novelty.from_json(unknown.model_dump()),
+        calibration=None
+        if calibration is None
+        else Calibration.from_json(calibration.model_dump()),
     )
 
 

@@ -388,21 +388,56 @@ def predict(
             "or 0 for never. Default 0.05.",
         ),
     ] = None,
+    coverage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Give sets of classes that hold the true one so often: 0.8, 0.9, 0.95, 0.98 "
+            "or 0.99.",
+        ),
+    ] = None,
+    sets: Annotated[
+        str,
+        typer.Option(
+            metavar="METHOD",
+            help="lac: small sets. aps, raps: larger where it is hard. per-class: so often in "
+            "every class.",
+        ),
+    ] = "lac",
+    max_error: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Answer only as long as no more answers are wrong: 0.1, 0.05, 0.02, 0.01.",
+        ),
+    ] = None,
     format_: Format = "table",
     out: OutFile = None,
 ) -> None:
-    """A saved model's answers for new images; `unknown` for one unlike all it has learned from.
+    """A saved model's answers for new images.
+
+    The status is `unknown` for an image unlike all it has learned from, `unsure` where --max-error
+    leaves it without an answer.
 
     \b
     Examples:
     labelwise predict runs/first new.jpg more-photos --format csv --out answers.csv
     labelwise predict runs/first new.jpg --unknown 0.01
+    labelwise predict runs/first more-photos --coverage 0.9
+    labelwise predict runs/first more-photos --max-error 0.02
     """
     from labelwise.tables import check_format, predictions_table, print_answers
     from labelwise.use import predict as answer
 
     check_format(format_, out)
-    answers = answer(model, paths, unknown=_share(unknown))
+    answers = answer(
+        model,
+        paths,
+        unknown=_share("--unknown", unknown, "0.05, or 0 for never"),
+        coverage=_share("--coverage", coverage, "0.9"),
+        sets=sets,
+        max_error=_share("--max-error", max_error, "0.02"),
+    )
     if not len(answers):
         print("labelwise: there is no file to answer for", file=sys.stderr)
     print_answers(answers, format_, out, predictions_table)
@@ -624,13 +659,11 @@ def _end_orderly() -> None:
     signal.signal(signal.SIGTERM, terminate)
 
 
-def _share(text: str | None) -> float | None:
+def _share(option: str, text: str | None, example: str) -> float | None:
     try:
         return None if text is None else float(text)
     except ValueError:
-        raise OptionError(
-            f"--unknown {text}: expected a share such as 0.05, or 0 for never."
-        ) from None
+        raise OptionError(f"{option} {text}: expected a share such as {example}.") from None
 
 
 def _progress(quiet: bool) -> Any:

@@ -106,6 +106,17 @@ class _Novelty(_Strict):
     thresholds: dict[Literal["0.1", "0.05", "0.02", "0.01"], _Finite]
 
 
+_Coverage = Literal["0.8", "0.9", "0.95", "0.98", "0.99"]
+_Limits = Annotated[list[_Finite], Field(min_length=1, max_length=100_000)]
+
+
+class _Calibration(_Strict):
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    sets: dict[Literal["lac", "aps", "raps", "per-class"], dict[_Coverage, _Limits]]
+    answers: dict[Literal["0.1", "0.05", "0.02", "0.01"], _Finite]
+    count: Annotated[int, Field(ge=0)]
+
+
 class _Preprocessing(_Strict):
     height: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
     width: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
@@ -129,7 +140,7 @@ class Description(_Strict):
     preprocessing: _Preprocessing
     architecture: Annotated[_Layers | _Timm | _Centroids, Field(discriminator="kind")]
     recipe: Annotated[_Record, AfterValidator(lambda values: _typed(values, OF_RECIPE))]
-    calibration: None = None
+    calibration: _Calibration | None = None
     unknown_threshold: _Novelty | None = None
     facts: Annotated[_Record, AfterValidator(lambda values: _typed(values, OF_FACTS))]
     weights: Weights
@@ -141,6 +152,16 @@ class Description(_Strict):
             raise ValueError("two classes have the same name")
         "".join(names).encode()  # half a surrogate pair could be neither printed nor written
         return names
+
+    @pydantic.model_validator(mode="after")
+    def _limits(self) -> Description:
+        if self.calibration is None:
+            return self
+        for method, of in self.calibration.sets.items():
+            expected = len(self.class_names) if method == "per-class" else 1
+            if any(len(limits) != expected for limits in of.values()):
+                raise ValueError(f"sets {method!r} must have {expected} limits")
+        return self
 
     @pydantic.model_validator(mode="after")
     def _channels(self) -> Description:

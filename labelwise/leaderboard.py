@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from labelwise.data.dataset import Dataset
+from labelwise.held_out import of_one_repeat, probabilities
 from labelwise.measure import (
     corrected_for_selection,
     evaluate,
@@ -18,6 +19,7 @@ from labelwise.measure import (
     recommend,
     verdicts,
 )
+from labelwise.measure.trust import Trust
 from labelwise.trials import DONE, FAILED, Row, Trial
 from labelwise.twins import Twins, twin_pairs
 
@@ -145,15 +147,9 @@ def pool(trials: Sequence[Trial]) -> pd.DataFrame:
     """The predictions of some trials after one another, by repeat and image."""
     if not trials:
         return pd.DataFrame()
-    tables = [trial.predictions().assign(repeat=trial.repeat) for trial in trials]
-    return pd.concat(tables).sort_values(["repeat", "id"], ignore_index=True)
-
-
-def probabilities(table: pd.DataFrame) -> np.ndarray:
-    """p_0..p_{K-1} of predictions; float64 (N, K), rows sum to 1."""
-    columns = [name for name in table.columns if name.startswith("p_")]
-    proba = table[columns].to_numpy(dtype=np.float64)
-    return proba / proba.sum(axis=1, keepdims=True)
+    return pd.concat([t.predictions() for t in trials]).sort_values(
+        ["repeat", "id"], ignore_index=True
+    )
 
 
 def _entry(
@@ -172,6 +168,7 @@ def _entry(
         "status": FAILED if key in problems else DONE,
         "reason": problems.get(key),
         "metrics": None,
+        "trust": None,
         "train": None,
         "test": None,
         "test_per_class": None,
@@ -193,6 +190,7 @@ def _entry(
         "confusion": evaluation["confusion"],
         "notes": evaluation["notes"],
         "spread": _spread(pooled[key]),
+        "trust": Trust.of(*of_one_repeat(pooled[key], dataset.groups)).to_json(),
         "train": {
             name: _mean([record["train"].get(name) for record in records])
             for name in records[0]["train"]

@@ -16,6 +16,8 @@ from labelwise.backbones import Backbone
 from labelwise.data.dataset import Images
 from labelwise.data.preprocess import Preprocessing
 from labelwise.errors import BundleError, OptionError, UsageError
+from labelwise.measure import conformal
+from labelwise.measure.calibration import Calibration
 from labelwise.measure.novelty import USUAL, Novelty
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 OK = "ok"  # the status of an image that was answered
 UNKNOWN = "unknown"  # that of one unlike all that was learned from
+UNSURE = "unsure"  # that of one with too little confidence for the rate of errors asked for
 AT_ONCE = 4096  # images whose pixels are in memory, at most
 BATCH, AREA = (
     256,
@@ -47,6 +50,7 @@ class Model:
         facts: what else is on record: data fingerprint, metrics with intervals, licenses, seed.
         backbone: the frozen pretrained network inside, if its embeddings may come from the store.
         novelty: from when on an image is unknown; None where nothing was judged.
+        calibration: how sure it may be of its answers; None where nothing was judged.
     """
 
     network: Network
@@ -57,6 +61,7 @@ class Model:
     facts: Mapping[str, Any] = field(default_factory=dict)
     backbone: Backbone | None = None
     novelty: Novelty | None = None
+    calibration: Calibration | None = None
 
     def logits(self, images: Images) -> np.ndarray:
         """Logits of images of any size; float32 (N, K).
@@ -199,11 +204,21 @@ class Model:
         return result
 
     def predict_proba(self, images: Images) -> np.ndarray:
-        """Class probabilities; float64 (N, K), rows sum to 1."""
-        return softmax(self.logits(images))
+        """Class probabilities, calibrated; float64 (N, K), rows sum to 1."""
+        return self.probabilities(self.logits(images))
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Of logits of this model, at its temperature; float64 (N, K)."""
+        return softmax(logits / (self.calibration.temperature if self.calibration else 1.0))
 
     def predict(
-        self, paths: Iterable[str | Path] | str | Path, *, unknown: float | None = None
+        self,
+        paths: Iterable[str | Path] | str | Path,
+        *,
+        unknown: float | None = None,
+        coverage: float | None = None,
+        sets: str = conformal.USUAL,
+        max_error: float | None = None,
     ) -> pd.DataFrame:
         """Answers for image files and for all images in folders.
 
@@ -211,21 +226,34 @@ class Model:
             unknown: share of images of the known classes that may be called unknown: 0.1, 0.05,
                 0.02, 0.01, or 0 for never. None: 0.05, or never if the model was judged on too few
                 images to know.
+            coverage: how often the true class is to be in the set: 0.8, 0.9, 0.95, 0.98 or 0.99.
+                None: no sets.
+            sets: how they are made: lac (small ones), aps or raps (larger where it is hard),
+                per-class (so often in every class).
+            max_error: highest share of wrong answers: 0.1, 0.05, 0.02 or 0.01; images that the
+                model is less sure of get no answer. None: all are answered.
 
         Returns:
             A row per file, in order: path, label (class name), probability (of that class), set
-            (classes that cannot be excluded; null until a model has a conformal quantile), status
-            ("ok", "unknown" for an image unlike all that was learned from, or why there is no
+            (names of the classes that cannot be excluded, the most probable first; None without
+            `coverage`), status ("ok"; "unknown" for an image unlike all that was learned from;
+            "unsure" for one that is not answered because of `max_error`; or why there is no
             answer). A file that cannot be read has a row as well.
 
         Raises:
-            UsageError: the model has no head, or does not know of such a share.
+            UsageError: the model has no head.
+            OptionError: it does not know of such a share, coverage or rate of errors.
         """
         from labelwise.data.decode import decode
         from labelwise.data.source import shown
 
         self.require_head()
         threshold = self._threshold(unknown)
+        least, limits = 0.0, None
+        if max_error is not None:
+            least = self._judged("max-error", max_error).confidence(max_error)
+        if coverage is not None:
+            limits = self._judged("coverage", coverage).limits(coverage, sets)
         rows = []
         for path in _files(paths):
             decoded = decode(path, at_least=self.preprocessing.size)
@@ -234,11 +262,29 @@ class Model:
             if decoded.pixels is not None:
                 proba, novelty = self._answer_of(decoded)
                 best = int(proba.argmax())
-                row["status"] = UNKNOWN if novelty > threshold else OK
+                row["status"] = OK if proba[best] >= least else UNSURE
+                if novelty > threshold:
+                    row["status"] = UNKNOWN
+                elif limits is not None:
+                    row["set"] = self._set(proba, limits, sets)
                 if row["status"] == OK:
                     row |= {"label": self.class_names[best], "probability": float(proba[best])}
             rows.append(row)
         return pd.DataFrame(rows, columns=["path", "label", "probability", "set", "status"])
+
+    def _set(self, proba: np.ndarray, limits: tuple[float, ...], method: str) -> list[str]:
+        """Names of the classes of (K,) probabilities that cannot be excluded."""
+        inside = conformal.sets(proba[None], limits, method)[0]
+        ranked = np.argsort(-proba, kind="stable")
+        return [self.class_names[k] for k in ranked if inside[k]]
+
+    def _judged(self, option: str, value: float) -> Calibration:
+        if self.calibration is None:
+            raise OptionError(
+                f"{option}={value}: this model was not judged on held-out images, so it does not "
+                "know how sure it may be. Train it with `labelwise train` or `labelwise compare`."
+            )
+        return self.calibration
 
     def _threshold(self, unknown: float | None) -> float:
         """Of the novelty, above which an image is unknown."""
@@ -257,7 +303,7 @@ class Model:
         assert decoded.pixels is not None
         pixels = self.preprocessing(decoded.pixels, decoded.full)
         embedding, logits = self._forward(pixels[None])
-        proba = softmax(logits.numpy())[0]
+        proba = self.probabilities(logits.numpy())[0]
         if self.novelty is None:
             return proba, 0.0
         found = self.novelty.scores(energy(logits.numpy()), self._distances(embedding).numpy())

@@ -1,19 +1,14 @@
-"""Novelty of models: what they remember of images they have learned from, and from when on an image
-is unknown to them.
-"""
+"""Novelty of models: what they remember of images they have learned from."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
-import pandas as pd
 import torch
 
 from labelwise.data.dataset import Dataset
-from labelwise.measure.novelty import Novelty
 from labelwise.model import Model, build
 from labelwise.nn.bank import most_points
 from labelwise.nn.network import Body
@@ -38,15 +33,3 @@ def with_bank(model: Model, dataset: Dataset, rows: np.ndarray) -> Model:
     assert network.bank is not None
     network.bank.fill(torch.from_numpy(model.embed(dataset.images(np.sort(chosen)))))
     return dataclasses.replace(model, network=network.eval(), architecture=architecture)
-
-
-def novelty_of(judged: Sequence[pd.DataFrame]) -> Novelty | None:
-    """What the held-out images of some trials say about images of known classes; None without any.
-
-    Args:
-        judged: tables with id, energy and distance.
-    """
-    if not judged:
-        return None
-    found = pd.concat(judged).groupby("id")[["energy", "distance"]].mean()
-    return Novelty.of(found["energy"], found["distance"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +238,7 @@ def print_answers(
         write_parquet(out, answers)
         return
     text = {
-        "csv": lambda: answers.to_csv(index=False),
+        "csv": lambda: _flat(answers).to_csv(index=False),
         "json": lambda: answers.to_json(orient="records", indent=1, force_ascii=False) + "\n",
         "table": lambda: _aligned(table(answers)),
     }[name]()
@@ -244,6 +246,17 @@ def print_answers(
         sys.stdout.write(text)
     else:
         write_text(out, text)
+
+
+def _flat(answers: pd.DataFrame) -> pd.DataFrame:
+    """Lists as JSON, so that names may hold any character."""
+    lists = answers.map(lambda value: isinstance(value, list)).any()
+    return answers.assign(
+        **{
+            name: answers[name].map(partial(json.dumps, ensure_ascii=False), na_action="ignore")
+            for name in answers.columns[lists]
+        }
+    )
 
 
 def number(metric: str, value: float | None) -> str:
@@ -273,13 +286,16 @@ def _table(**options: Any) -> Table:
 def predictions_table(answers: pd.DataFrame) -> RenderableType:
     """What `predict` returns."""
     table = _table()
-    for column in ("path", "label", "probability", "status"):
+    any_set = answers["set"].notna().any()
+    for column in ("path", "label", "probability", *(["set"] if any_set else []), "status"):
         table.add_column(column, overflow="fold")
     for row in answers.to_dict("records"):
         answered = row["status"] == OK
         probability = f"{100 * row['probability']:.1f} %" if answered else ""
         label = row["label"] if answered else ""
-        table.add_row(_text(row["path"]), _text(label), probability, _text(row["status"]))
+        inside = ", ".join(row["set"]) or "none" if isinstance(row["set"], list) else ""
+        sets = [_text(inside)] if any_set else []
+        table.add_row(_text(row["path"]), _text(label), probability, *sets, _text(row["status"]))
     return table
 
 

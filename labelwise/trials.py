@@ -19,11 +19,13 @@ from labelwise.data.split import FINAL, Split
 from labelwise.errors import LabelwiseError, interruption
 from labelwise.estimate import AGAIN
 from labelwise.files import intact, read_json, write_json, write_parquet
+from labelwise.held_out import calibration_of, novelty_of
 from labelwise.judging import judge_embedding
+from labelwise.measure.calibration import Calibration
 from labelwise.measure.metrics import metric_names, metric_values
 from labelwise.measure.novelty import Novelty
-from labelwise.model import Model, energy, softmax
-from labelwise.novelty import novelty_of, with_bank
+from labelwise.model import Model, energy
+from labelwise.novelty import with_bank
 from labelwise.pictures import keep_pictures
 from labelwise.plan import task_of
 from labelwise.progress import Progress
@@ -78,10 +80,10 @@ class Trial:
         return self.fold != FINAL or (self.folder / "model").exists()
 
     def predictions(self) -> pd.DataFrame:
-        """predictions.parquet: id, fold, label, predicted, p_0..p_{K-1}."""
+        """predictions.parquet: id, fold, label, predicted, p_0..p_{K-1}; and the repeat."""
         file = self.folder / "predictions.parquet"
         with intact(file, f"Delete {self.folder} and resume: it is fitted again."):
-            return pd.read_parquet(file)
+            return pd.read_parquet(file).assign(repeat=self.repeat)
 
     def novelty(self) -> pd.DataFrame | None:
         """novelty.parquet: id, energy and distance of judged images; None of an older labelwise."""
@@ -122,6 +124,14 @@ def rows_of(variants: Sequence[Variant], splits: Sequence[Split]) -> tuple[Row, 
         for labels in counts
         for variant in variants
     )
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What final models are given of what the folds have shown; None where nothing was judged."""
+
+    novelty: Novelty | None
+    calibration: Calibration | None
 
 
 def run_folds(
@@ -172,8 +182,11 @@ def run_finals(
         seeded = dataclasses.replace(
             context, seed=context.seed + split.repeat, advance=progress.advance
         )
-        novelty = novelty_of([found for t in judged if (found := t.novelty()) is not None])
-        problem = _run(row.variant, recipe, [split], dataset, run, seeded, novelty)
+        known = _Known(
+            novelty_of([found for t in judged if (found := t.novelty()) is not None]),
+            calibration_of([t.predictions() for t in judged], dataset.groups),
+        )
+        problem = _run(row.variant, recipe, [split], dataset, run, seeded, known)
         if problem is not None:
             progress.end(f"failed: {problem}")
             return problem
@@ -197,7 +210,7 @@ def judge(
     if file.exists():
         return
     logits, distances = model.answers(dataset.images(rows))
-    proba = softmax(logits)
+    proba = model.probabilities(logits)
     if len(absent):
         proba[:, list(absent)] = NEVER_SEEN
         proba /= proba.sum(axis=1, keepdims=True)
@@ -221,12 +234,12 @@ def _run(
     dataset: Dataset,
     run: Path,
     context: Context,
-    novelty: Novelty | None = None,
+    known: _Known | None = None,
 ) -> str | None:
     """Fit some splits together; every finished one is on disk before the next begins.
 
     Args:
-        novelty: what final models are to know of images unlike those learned from.
+        known: of final models, by the folds.
     """
     done = 0
     started = time.perf_counter()
@@ -240,7 +253,7 @@ def _run(
         ]
         for split, fitted in zip(splits, recipe.fit_many(tasks, context), strict=True):
             if not trial_of(run, variant.name, split).finished:
-                _finish(variant, split, fitted, dataset, run, novelty)
+                _finish(variant, split, fitted, dataset, run, known)
             done += 1
     except (LabelwiseError, MemoryError, RuntimeError) as error:
         if (stop := interruption(error)) is not None:
@@ -271,7 +284,7 @@ def _finish(
     fitted: Fitted,
     dataset: Dataset,
     run: Path,
-    novelty: Novelty | None,
+    known: _Known | None,
 ) -> None:
     """Publish a trial: predictions and history first, trial.json last."""
     trial = trial_of(run, variant.name, split)
@@ -281,7 +294,9 @@ def _finish(
     if split.fold == FINAL:
         for stage, earlier in fitted.stages.items():
             bundle.save(earlier, trial.folder / f"model-{stage}")
-        bundle.save(dataclasses.replace(model, novelty=novelty), trial.folder / "model")
+        assert known is not None
+        model = dataclasses.replace(model, novelty=known.novelty, calibration=known.calibration)
+        bundle.save(model, trial.folder / "model")
     else:
         judge(model, trial, dataset, split.held_out, absent)
     shown = split.unlabeled if not dataset.class_names else split.held_out

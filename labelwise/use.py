@@ -16,10 +16,10 @@ from labelwise.data.load import Loadable, load
 from labelwise.errors import DataError, UsageError
 from labelwise.files import as_path
 from labelwise.judging import Nearness, judge_embedding
-from labelwise.measure import Evaluation, Interval, interval_json
+from labelwise.measure import Evaluation, Interval, conformal, interval_json
 from labelwise.measure import evaluate as measure
 from labelwise.measure.novelty import USUAL, Novelty, detection
-from labelwise.model import Model, energy, softmax
+from labelwise.model import Model, energy
 from labelwise.transfer import familiar, with_backbone
 
 
@@ -128,7 +128,7 @@ def evaluate(
     logits, distances = model.answers(dataset.images(rows))
     evaluation = measure(
         labels,
-        softmax(logits),
+        model.probabilities(logits),
         class_names=model.class_names,
         groups=dataset.groups[rows],
         images=rows,
@@ -244,9 +244,14 @@ def predict(
     paths: Iterable[str | Path] | str | Path,
     *,
     unknown: float | None = None,
+    coverage: float | None = None,
+    sets: str = conformal.USUAL,
+    max_error: float | None = None,
 ) -> pd.DataFrame:
     """Answers for image files and for all images in folders; see `Model.predict`."""
-    return _opened(model).predict(paths, unknown=unknown)
+    return _opened(model).predict(
+        paths, unknown=unknown, coverage=coverage, sets=sets, max_error=max_error
+    )
 
 
 def _opened(model: Model | str | Path) -> Model:

@@ -25,7 +25,7 @@ LAYERS = [
     ["model"],
     ["description"],
     ["bundle"],
-    ["transfer", "novelty", "judging"],
+    ["transfer", "novelty", "judging", "held_out"],
     ["recipe"],
     ["progress", "settings", "machine", "checks"],
     ["estimate"],

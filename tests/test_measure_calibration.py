@@ -9,15 +9,17 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from labelwise.measure import expected_calibration_error, log_loss
-from labelwise.measure.calibration import (
+from labelwise.measure.reliability import (
     Numbers,
-    best_temperature,
     classwise_calibration_error,
-    crossed,
     error_by_chance,
     even_calibration_error,
-    parts_of,
     reliability,
+)
+from labelwise.measure.temperature import (
+    best_temperature,
+    crossed,
+    parts_of,
     scaled,
     temperature_of,
 )
@@ -59,10 +61,23 @@ def test_the_temperature_of_a_model_that_is_too_sure_is_found(heat):
 
 @given(some_answers)
 def test_no_other_temperature_has_less_log_loss(data):
+    """But for one label in N + 2 that counts as spread over all classes."""
     labels, proba = data
-    best = log_loss(labels, scaled(proba, best_temperature(labels, proba)))
+    truth = np.eye(proba.shape[1])[labels]
+    truth += (1 / proba.shape[1] - truth) / (len(labels) + 2)
+
+    def loss(temperature):
+        return -(truth * np.log(scaled(proba, temperature))).sum(axis=1).mean()
+
+    best = loss(best_temperature(labels, proba))
     for other in np.geomspace(0.06, 18, 40):
-        assert best <= log_loss(labels, scaled(proba, other)) + 1e-4
+        assert best <= loss(other) + 1e-6
+
+
+def test_images_without_an_error_do_not_make_a_model_certain():
+    proba = np.tile([0.7, 0.3], (50, 1))
+    found = scaled(proba, best_temperature(np.zeros(50, int), proba))
+    assert found[0, 0] == pytest.approx(1 - 0.5 / 52, abs=1e-4)
 
 
 @given(some_answers, st.data())

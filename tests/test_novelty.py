@@ -18,7 +18,8 @@ from labelwise.errors import BundleError, DataError, OptionError, UsageError
 from labelwise.measure.novelty import Novelty
 from labelwise.model import UNKNOWN, energy
 from labelwise.nn.bank import NEAREST, Bank
-from labelwise.novelty import novelty_of, with_bank
+from labelwise.held_out import novelty_of
+from labelwise.novelty import with_bank
 from labelwise.recipe.base import Context
 from labelwise.recipe.mlp import Mlp
 from tests.tasks import grating_data, gratings, gratings_file, task_from

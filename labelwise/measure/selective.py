@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from labelwise.errors import OptionError
 from labelwise.measure.scoring import Floats, check_rows
@@ -77,7 +77,7 @@ def threshold(labels: npt.ArrayLike, proba: npt.ArrayLike, error: float) -> floa
         last = int(np.searchsorted(-confidence, -confidence[count - 1], side="right"))
         if _error_at_most(int(errors[last - 1]), last) > error:
             break
-        found = float(confidence[last - 1])
+        found = float(confidence[last - 1]) if last < len(confidence) else 0.0  # all are answered
     return found
 
 
@@ -85,7 +85,7 @@ def _error_at_most(errors: int, answers: int) -> float:
     """Upper limit of an error rate, at level 1 - DOUBT (Clopper and Pearson 1934)."""
     if errors == answers:
         return 1.0
-    return float(beta.ppf(1 - DOUBT, errors + 1, answers - errors))
+    return float(betaincinv(errors + 1, answers - errors, 1 - DOUBT))
 
 
 def fewest_answered(error: float) -> int:

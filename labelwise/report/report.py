@@ -18,6 +18,7 @@ from labelwise.report import (
     results,
     roc,
     text,
+    trust,
     twins,
     worth,
 )
@@ -118,6 +119,7 @@ def render(run: RunFolder, dataset: Dataset) -> str:
         "matrix": confusion.matrix(counts, names) if counts else None,
         "test_matrix": None if tested is None else confusion.matrix(tested.confusion, names),
         "pairs": confusion.pairs(counts, names),
+        "trust": trust.section(run, dataset),
         "per_class": results.per_class(run),
         "class_columns": CLASS_COLUMNS,
         "roc": roc.section(run, dataset, found),
@@ -195,6 +197,7 @@ def _sections(values: dict[str, Any]) -> list[tuple[str, str]]:
         ("confusion", "Confusion", values["matrix"] or values["pairs"]),
         ("classes", "Classes", values["per_class"]),
         ("roc", "ROC", values["roc"]),
+        ("trust", "Trust", values["trust"]),
         ("mistakes", "Mistakes", values["mistakes"] is not None),
         ("images", "Images", True),
         ("curves", "Curves", values["curves"]),

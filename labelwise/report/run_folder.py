@@ -13,7 +13,8 @@ import pandas as pd
 
 from labelwise.data.split import FINAL
 from labelwise.files import read_json
-from labelwise.leaderboard import pool, probabilities
+from labelwise.held_out import probabilities
+from labelwise.leaderboard import pool
 from labelwise.trials import DONE, Trial
 
 

@@ -1,0 +1,56 @@
+"""Held-out answers of a run's folds, and what a final model takes from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from labelwise.measure.calibration import Calibration
+from labelwise.measure.novelty import Novelty
+from labelwise.measure.temperature import parts_of
+
+
+def probabilities(table: pd.DataFrame) -> np.ndarray:
+    """p_0..p_{K-1} of predictions; float64 (N, K), rows sum to 1."""
+    columns = [name for name in table.columns if name.startswith("p_")]
+    proba = table[columns].to_numpy(dtype=np.float64)
+    return proba / proba.sum(axis=1, keepdims=True)
+
+
+def of_one_repeat(
+    table: pd.DataFrame, groups: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every image once: labels int64 (N,), probabilities (N, K), and parts to cross-fit over (N,).
+
+    Args:
+        table: predictions of folds: repeat, id, fold, label, p_0..p_{K-1}.
+        groups: of the data set, by id.
+    """
+    once = table[table["repeat"] == 0].sort_values("id", ignore_index=True)
+    parts = parts_of(once["fold"], groups[once["id"]])
+    return once["label"].to_numpy(np.int64), probabilities(once), parts
+
+
+def calibration_of(judged: Sequence[pd.DataFrame], groups: np.ndarray) -> Calibration | None:
+    """How sure a model may be by held-out answers; None where nothing was judged.
+
+    Args:
+        judged, groups: as in `of_one_repeat`.
+    """
+    if not judged:
+        return None
+    return Calibration.of(*of_one_repeat(pd.concat(judged), groups))
+
+
+def novelty_of(judged: Sequence[pd.DataFrame]) -> Novelty | None:
+    """From when on an image is unlike those of known classes; None where nothing was judged.
+
+    Args:
+        judged: of the folds: id, energy and distance.
+    """
+    if not judged:
+        return None
+    found = pd.concat(judged).groupby("id")[["energy", "distance"]].mean()
+    return Novelty.of(found["energy"], found["distance"])
