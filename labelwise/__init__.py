@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from labelwise.atlas.drawing import map_embeddings
+    from labelwise.attribution.explaining import explain
     from labelwise.bundle import load as load_model
     from labelwise.bundle import save as save_model
     from labelwise.checks import check
@@ -46,6 +47,7 @@ _PLACES = {
     "demo": "labelwise.showcase",
     "doctor": "labelwise.machine",
     "embed": "labelwise.embedding",
+    "explain": "labelwise.attribution.explaining",
     "evaluate": "labelwise.use",
     "judge": "labelwise.use",
     "load": "labelwise.data.load",
@@ -68,6 +70,7 @@ __all__ = [  # noqa: RUF022 (the jobs in the order of the command line, then the
     "evaluate",
     "judge",
     "predict",
+    "explain",
     "embed",
     "similar",
     "map_embeddings",

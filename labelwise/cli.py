@@ -444,6 +444,58 @@ def predict(
 
 
 @app.command()
+def explain(
+    model: Saved,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images and folders.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the pictures and the page.")],
+    of: Annotated[
+        str | None,
+        typer.Option(
+            "--class", metavar="NAME", help="What to look for. Default: the most probable class."
+        ),
+    ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="cam, grad-cam or occlusion. Default auto: the most exact one that is possible."
+        ),
+    ] = "auto",
+    channels: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Channels of the last maps to show as they are."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Where a model looks: class activation maps as pictures, and one page with all of them.
+
+    \b
+    Examples:
+    labelwise explain runs/first photos/cat --out looks
+    labelwise explain runs/first new.jpg --class dog --out looks
+    labelwise explain runs/first new.jpg --channels 0,7,12 --out looks
+    """
+    from labelwise.attribution.explaining import explain as show
+    from labelwise.progress import scanning
+
+    with _progress(quiet) as progress:
+        shown = show(
+            model,
+            paths,
+            out=out,
+            of=of,
+            method=method,
+            channels=_numbers("--channels", channels),
+            progress=scanning(progress),
+        )
+    aside = int((shown.table["status"] != "ok").sum())
+    if aside:
+        print(f"labelwise: {aside} files are set aside; the page says why", file=sys.stderr)
+    if shown.alarm:
+        print(f"labelwise: {shown.alarm}", file=sys.stderr)
+    print(shown.page.resolve())
+
+
+@app.command()
 def embed(
     model: Embedder,
     data: Data,
@@ -664,6 +716,13 @@ def _share(option: str, text: str | None, example: str) -> float | None:
         return None if text is None else float(text)
     except ValueError:
         raise OptionError(f"{option} {text}: expected a share such as {example}.") from None
+
+
+def _numbers(option: str, text: str | None) -> list[int]:
+    try:
+        return [] if text is None else [int(part) for part in text.split(",")]
+    except ValueError:
+        raise OptionError(f"{option} {text}: expected whole numbers such as 0,7,12.") from None
 
 
 def _progress(quiet: bool) -> Any:

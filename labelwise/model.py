@@ -255,7 +255,7 @@ class Model:
         if coverage is not None:
             limits = self._judged("coverage", coverage).limits(coverage, sets)
         rows = []
-        for path in _files(paths):
+        for path in files_in(paths):
             decoded = decode(path, at_least=self.preprocessing.size)
             row: dict[str, Any] = {"path": shown(path), "label": None, "probability": None}
             row |= {"set": None, "status": f"set aside: {decoded.reason}"}
@@ -271,6 +271,15 @@ class Model:
                     row |= {"label": self.class_names[best], "probability": float(proba[best])}
             rows.append(row)
         return pd.DataFrame(rows, columns=["path", "label", "probability", "set", "status"])
+
+    def pixel_logits(self, pixels: torch.Tensor) -> np.ndarray:
+        """Logits of prepared images, uint8 (N, C, H, W) at the input size; float32 (N, K).
+
+        Raises:
+            UsageError: the model has no head.
+        """
+        self.require_head()
+        return self._forward(pixels)[1].numpy()
 
     def _set(self, proba: np.ndarray, limits: tuple[float, ...], method: str) -> list[str]:
         """Names of the classes of (K,) probabilities that cannot be excluded."""
@@ -405,7 +414,7 @@ def build(
     return network
 
 
-def _files(paths: Iterable[str | Path] | str | Path) -> Iterator[Path]:
+def files_in(paths: Iterable[str | Path] | str | Path) -> Iterator[Path]:
     """Files as named; of a folder all that is in it, but for hidden names, in order."""
     for path in [paths] if isinstance(paths, str | Path) else paths:
         path = Path(path)

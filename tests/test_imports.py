@@ -36,7 +36,7 @@ LAYERS = [
     ["leaderboard", "epochs"],
     ["report"],
     ["run", "use", "embedding", "estimator"],
-    ["tuning", "likeness", "atlas"],
+    ["tuning", "likeness", "atlas", "attribution"],
     ["showcase", "tables"],
     ["cli"],
 ]
@@ -118,6 +118,7 @@ def test_the_public_names_are_these():
         "doctor",
         "embed",
         "evaluate",
+        "explain",
         "judge",
         "load",
         "load_model",

@@ -15,10 +15,10 @@ import labelwise
 from labelwise import bundle
 from labelwise.data.load import load
 from labelwise.errors import BundleError, DataError, OptionError, UsageError
+from labelwise.held_out import novelty_of
 from labelwise.measure.novelty import Novelty
 from labelwise.model import UNKNOWN, energy
 from labelwise.nn.bank import NEAREST, Bank
-from labelwise.held_out import novelty_of
 from labelwise.novelty import with_bank
 from labelwise.recipe.base import Context
 from labelwise.recipe.mlp import Mlp
