@@ -25,7 +25,7 @@ from labelwise.data.load import load
 from labelwise.machine import keep_memory
 from labelwise.measure.novelty import Novelty, detection
 from labelwise.model import Model, energy
-from labelwise.novelty import with_bank
+from labelwise.novelty import remembered, with_bank
 from labelwise.recipe.base import Context, Recipe, Task
 from labelwise.recipe.variants import parse_variants
 
@@ -89,7 +89,8 @@ def _fit(
     names = tuple(data.class_names[k] for k in known)
     labels = np.searchsorted(known, data.labels[learn])
     model = recipe.fit(Task(data.images(learn), labels, names), Context()).model
-    model = with_bank(model, data, learn)
+    kept = learn[remembered(model, data.labels[learn])]
+    model = with_bank(model, model.embed(data.images(kept)))
     logits, distances = model.answers(data.images(held))
     return model, Novelty.of(energy(logits), distances)
 

@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from labelwise.atlas.drawing import map_embeddings
-    from labelwise.attribution.explaining import explain
+    from labelwise.auditing import audit
     from labelwise.bundle import load as load_model
     from labelwise.bundle import save as save_model
     from labelwise.checks import check
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from labelwise.data.load import load
     from labelwise.embedding import embed
     from labelwise.estimator import ImageClassifier
+    from labelwise.explaining import explain
     from labelwise.likeness import similar
     from labelwise.machine import doctor
     from labelwise.measure import Evaluation
@@ -42,12 +43,13 @@ _PLACES = {
     "Model": "labelwise.model",
     "Recipe": "labelwise.recipe.base",
     "Run": "labelwise.run",
+    "audit": "labelwise.auditing",
     "check": "labelwise.checks",
     "compare": "labelwise.run",
     "demo": "labelwise.showcase",
     "doctor": "labelwise.machine",
     "embed": "labelwise.embedding",
-    "explain": "labelwise.attribution.explaining",
+    "explain": "labelwise.explaining",
     "evaluate": "labelwise.use",
     "judge": "labelwise.use",
     "load": "labelwise.data.load",
@@ -71,6 +73,7 @@ __all__ = [  # noqa: RUF022 (the jobs in the order of the command line, then the
     "judge",
     "predict",
     "explain",
+    "audit",
     "embed",
     "similar",
     "map_embeddings",

@@ -474,7 +474,7 @@ def explain(
     labelwise explain runs/first new.jpg --class dog --out looks
     labelwise explain runs/first new.jpg --channels 0,7,12 --out looks
     """
-    from labelwise.attribution.explaining import explain as show
+    from labelwise.explaining import explain as show
     from labelwise.progress import scanning
 
     with _progress(quiet) as progress:
@@ -493,6 +493,47 @@ def explain(
     if shown.alarm:
         print(f"labelwise: {shown.alarm}", file=sys.stderr)
     print(shown.page.resolve())
+
+
+@app.command()
+def audit(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the page and the table.")],
+    data: Annotated[
+        str | None, typer.Option(metavar="DATA", help="The run's data, where they have moved.")
+    ] = None,
+    accept: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCORE",
+            help="Write a manifest too, with the proposed labels from this score (0 to 1) on.",
+        ),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Labels that are probably wrong, to look at and put right; nothing is changed.
+
+    \b
+    Examples:
+    labelwise audit runs/first --out audit
+    labelwise audit runs/first --out audit --accept 0.9
+    """
+    from labelwise.auditing import audit as look
+    from labelwise.progress import scanning
+
+    with _progress(quiet) as progress:
+        found = look(
+            run,
+            data,
+            out=out,
+            accept=_share("--accept", accept, "0.9"),
+            progress=scanning(progress),
+        )
+    suspected = int((found.table["score"] > 0.5).sum())
+    print(f"{suspected} of {len(found.table)} labels are suspicious", file=sys.stderr)
+    if found.corrected is not None:
+        print(found.corrected.resolve(), file=sys.stderr)
+    print(found.page.resolve())
 
 
 @app.command()

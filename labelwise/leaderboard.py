@@ -19,6 +19,7 @@ from labelwise.measure import (
     recommend,
     verdicts,
 )
+from labelwise.measure.suspicion import doubt
 from labelwise.measure.trust import Trust
 from labelwise.trials import DONE, FAILED, Row, Trial
 from labelwise.twins import Twins, twin_pairs
@@ -118,17 +119,15 @@ def suspects(table: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     """Labels that look wrong: another class is more probable, out of fold.
 
     Returns:
-        id, path, label, proposed (class names) and score, most suspicious first. The score is one
-        minus the probability of the given label, averaged over repeats (self-confidence:
-        Northcutt et al. 2021, arXiv:1911.00068, section 3.2).
+        id, path, label, proposed (class names) and score, most suspicious first. The score is the
+        `doubt` of the answers, averaged over repeats.
     """
     if not len(table):
         return pd.DataFrame(columns=["id", "path", "label", "proposed", "score"])
     proba = probabilities(table)
-    given = proba[np.arange(len(table)), table["label"].to_numpy()]
-    mean = pd.DataFrame(proba).assign(id=table["id"].to_numpy(), given=given).groupby("id").mean()
-    ids = mean.index.to_numpy()
-    labels, proposed = dataset.labels[ids], mean.drop(columns="given").to_numpy().argmax(axis=1)
+    mean = pd.DataFrame(proba).groupby(table["id"].to_numpy()).mean()
+    ids, proba = mean.index.to_numpy(), mean.to_numpy()
+    labels, proposed = dataset.labels[ids], proba.argmax(axis=1)
     names = np.array(dataset.class_names, dtype=object)
     result = pd.DataFrame(
         {
@@ -136,7 +135,7 @@ def suspects(table: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
             "path": dataset.table["path"].to_numpy()[ids],
             "label": names[labels],
             "proposed": names[proposed],
-            "score": 1 - mean["given"].to_numpy(),
+            "score": doubt(labels, proba),
         }
     )
     wrong = result[labels != proposed]

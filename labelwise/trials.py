@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from labelwise import bundle
+from labelwise.attribution.kept import FOLDS, keep_maps
 from labelwise.data.dataset import Dataset
 from labelwise.data.split import FINAL, Split
 from labelwise.errors import LabelwiseError, interruption
@@ -25,7 +26,7 @@ from labelwise.measure.calibration import Calibration
 from labelwise.measure.metrics import metric_names, metric_values
 from labelwise.measure.novelty import Novelty
 from labelwise.model import Model, energy
-from labelwise.novelty import with_bank
+from labelwise.novelty import remembered, with_bank
 from labelwise.pictures import keep_pictures
 from labelwise.plan import task_of
 from labelwise.progress import Progress
@@ -290,7 +291,10 @@ def _finish(
     trial = trial_of(run, variant.name, split)
     learned = np.sort(np.concatenate([split.train, split.validation]))
     absent = absent_classes(dataset, split)
-    model = with_bank(fitted.model, dataset, learned)
+    again = learned[:: max(1, math.ceil(len(learned) / AGAIN))]
+    kept = again[remembered(fitted.model, dataset.labels[again])]
+    embedding, logits = fitted.model.outputs(dataset.images(kept))
+    model = with_bank(fitted.model, embedding)
     if split.fold == FINAL:
         for stage, earlier in fitted.stages.items():
             bundle.save(earlier, trial.folder / f"model-{stage}")
@@ -299,6 +303,9 @@ def _finish(
         bundle.save(model, trial.folder / "model")
     else:
         judge(model, trial, dataset, split.held_out, absent)
+        if split.repeat == 0 and split.fold in FOLDS:
+            every = np.sort(np.concatenate([learned, split.held_out]))
+            keep_maps(model, dataset, every, trial.folder)
     shown = split.unlabeled if not dataset.class_names else split.held_out
     if len(shown):
         models = (fitted.model, *fitted.stages.values())
@@ -311,7 +318,12 @@ def _finish(
     if variant.recipe.embeds and len(split.held_out):
         images, labels = dataset.images(split.held_out), dataset.labels[split.held_out]
         nearness = judge_embedding(model, images, labels, dataset.class_names)
-    train = _train_metrics(model, dataset, learned) if len(learned) else {}
+    train = {}
+    if len(learned):
+        rest = np.setdiff1d(again, kept)  # what is remembered was looked at
+        logits = np.concatenate([logits, model.logits(dataset.images(rest))])
+        labels = dataset.labels[np.concatenate([kept, rest])]
+        train = _train_metrics(labels, model.probabilities(logits))
     write_json(
         trial.folder / "trial.json",
         {
@@ -366,11 +378,8 @@ def absent_classes(dataset: Dataset, split: Split) -> list[int]:
     return sorted(set(range(len(dataset.class_names))) - set(seen.tolist()))
 
 
-def _train_metrics(model: Model, dataset: Dataset, rows: np.ndarray) -> dict[str, float | None]:
-    """Every metric on images learned from (validation included), evenly chosen; no intervals."""
-    rows = rows[:: math.ceil(len(rows) / AGAIN)]
-    proba = model.predict_proba(dataset.images(rows))
-    labels = dataset.labels[rows]
+def _train_metrics(labels: np.ndarray, proba: np.ndarray) -> dict[str, float | None]:
+    """Every metric on images learned from (validation included); no intervals."""
     values = {
         name: float(metric_values(name, labels, proba)) for name in metric_names(proba.shape[1])
     }

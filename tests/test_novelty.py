@@ -19,7 +19,7 @@ from labelwise.held_out import novelty_of
 from labelwise.measure.novelty import Novelty
 from labelwise.model import UNKNOWN, energy
 from labelwise.nn.bank import NEAREST, Bank
-from labelwise.novelty import with_bank
+from labelwise.novelty import remembered, with_bank
 from labelwise.recipe.base import Context
 from labelwise.recipe.mlp import Mlp
 from tests.tasks import grating_data, gratings, gratings_file, task_from
@@ -58,12 +58,18 @@ def test_energy_is_minus_the_log_of_the_sum_of_exponentials():
     np.testing.assert_allclose(energy(logits), expected)
 
 
+def remembering(model, data):
+    """With a bank of the images of some data."""
+    kept = data.usable[remembered(model, data.labels[data.usable])]
+    return with_bank(model, model.embed(data.images(kept)))
+
+
 def test_a_model_remembers_every_class_alike(tmp_path):
     data = grating_data(tmp_path, per_class=10)
     model = Mlp(hidden=(9,), epochs=1).fit(task_from(data), Context()).model
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("labelwise.nn.bank.MOST_POINTS", 9)
-        found = with_bank(model, data, data.usable)
+        found = remembering(model, data)
     assert found.architecture["bank"] == 9
     unit = model.embed(data.images(data.usable))
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
@@ -74,7 +80,7 @@ def test_a_model_remembers_every_class_alike(tmp_path):
 def test_the_model_that_learned_stays_as_it_is(tmp_path):
     data = grating_data(tmp_path, per_class=4)
     model = Mlp(hidden=(9,), epochs=1).fit(task_from(data), Context()).model
-    found = with_bank(model, data, data.usable)
+    found = remembering(model, data)
     assert model.network.bank is None
     for name, kept in (("before", model), ("after", found)):
         loaded = bundle.load(bundle.save(kept, tmp_path / name))

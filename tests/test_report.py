@@ -136,11 +136,14 @@ def test_no_name_becomes_markup(page: str) -> None:
 def test_the_embedded_data_holds_every_shown_image_once(page: str, data: Dataset) -> None:
     parsed = Page(page)
     embedded = json.loads(parsed.scripts[0])
-    shown = {a["data-id"] for tag, a in parsed.tags if tag == "img"}
+    drawn = [a for tag, a in parsed.tags if tag == "img"]
+    shown = {a["data-id"] for a in drawn if "data-id" in a}
     behind = {str(i) for cell in embedded["cells"].values() for i, _ in cell["images"]}
     assert shown | behind == set(embedded["images"]) == set(embedded["paths"])
     assert embedded["classes"] == list(HOSTILE_CLASSES)
-    assert page.count(";base64,") == len(embedded["images"])
+    heat = [a for a in drawn if "data-id" not in a]  # and what it is on, as the network gets it
+    assert len(heat) == 2 * page.count('alt="heat on')
+    assert page.count(";base64,") == len(embedded["images"]) + len(heat)
 
 
 def test_the_cells_hold_as_many_predictions_as_the_matrix_says(run: Run, page: str) -> None:

@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
-from scipy.stats import rankdata
 
 from labelwise.attribution.attribute import Attribution, attribute
 from labelwise.measure.intervals import Interval, bca
 from labelwise.measure.scoring import Floats
 from labelwise.model import Model
 
-STEPS = 8  # shares of the pixels that are taken away or put back
+STEPS = 6  # shares of the pixels that are taken away or put back
 GRID = 16  # cells a side in which pixels go together
 EDGE = 1 / 8  # of a side, that counts as border
 CORNER = 1 / 3  # of a side, that counts as corner
@@ -66,7 +66,7 @@ def faithfulness(
         heat: (N, H, W).
         classes: int64 (N,), that the maps are for.
     """
-    order = np.argsort(-_cells(heat).reshape(len(heat), -1), axis=1, kind="stable")
+    order = np.argsort(-cells(heat).reshape(len(heat), -1), axis=1, kind="stable")
     chance = np.random.default_rng(seed).permuted(order, axis=1)
     found = {
         name: [_area(answer, pixels, places, classes, insert=insert) for places in (order, chance)]
@@ -109,7 +109,7 @@ def _area(
     return np.asarray(total / STEPS)
 
 
-def _cells(heat: np.ndarray) -> np.ndarray:
+def cells(heat: np.ndarray) -> np.ndarray:
     """Means over a grid; (N, GRID, GRID)."""
     pooled = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(heat)[:, None], GRID)
     return pooled[:, 0].numpy()
@@ -117,7 +117,8 @@ def _cells(heat: np.ndarray) -> np.ndarray:
 
 def likeness(one: np.ndarray, other: np.ndarray) -> Floats:
     """Rank correlation of maps of the same images, cell by cell; (N, H, W) twice -> (N,)."""
-    ranks = [rankdata(_cells(heat).reshape(len(heat), -1), axis=1) for heat in (one, other)]
+    flat = (pd.DataFrame(cells(heat).reshape(len(heat), -1)) for heat in (one, other))
+    ranks = [found.rank(axis=1).to_numpy() for found in flat]
     centered = [found - found.mean(axis=1, keepdims=True) for found in ranks]
     lengths = [np.linalg.norm(found, axis=1) for found in centered]
     product = lengths[0] * lengths[1]

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from statistics import median
 
-import numpy as np
 import torch
 
 from labelwise.data.dataset import Images
@@ -17,10 +16,10 @@ from labelwise.nn.network import Network
 from labelwise.nn.supervised import Examples, Supervised, evaluate
 from labelwise.nn.train import Schedule, train
 
-SECONDS = 0.15  # of reading some images, about
+SECONDS = 0.5  # of reading some images, at least
 MOST_STEPS = 1000
 ANSWERED = 256  # images, as many as a model answers for at once
-WARM, READ, MOST_READ = 16, 64, 4096  # images that are read before the clock counts, and then
+WARM, READ, MOST_READ = 16, 64, 8192  # images read before the clock counts, first then, at most
 TUNED = 8  # of a large network, for which a few images are already a second
 
 
@@ -88,17 +87,21 @@ def seconds_each(work: Callable[[], object]) -> float:
 
 
 def reading_seconds(some: Images, every: Images, preprocessing: Preprocessing) -> float:
-    """Seconds to decode those of `every` that are not in the store; looks at `some` only."""
+    """Seconds to decode those of `every` that are not in the store; looks at `some` only.
+
+    Neighbors are read, as in a run: images in one file share what it takes to open a part of it.
+    """
     missing = len(pixel_store(preprocessing).missing(every.contents))
     if not missing or not len(some):
         return 0.0
-
-    def each(count: int) -> float:
-        sample = some.subset(np.linspace(0, len(some) - 1, min(count, len(some)), dtype=np.int64))
-        started = time.perf_counter()
+    start, count, read, spent = 0, WARM, 0, 0.0
+    while start < len(some) and read < MOST_READ and spent < SECONDS:
+        sample = some.subset(slice(start, start + count))
+        begin = time.perf_counter()
         for _ in prepared(sample, preprocessing):
             pass
-        return (time.perf_counter() - started) / len(sample)
-
-    # Imports and threads that the first images wait for are no matter of every image.
-    return each(int(min(MOST_READ, max(READ, SECONDS / each(WARM))))) * missing
+        # Imports and threads that the first images wait for are no matter of every image.
+        if start or len(sample) == len(some):
+            spent, read = spent + time.perf_counter() - begin, read + len(sample)
+        start, count = start + len(sample), max(READ, 2 * count)
+    return spent / read * missing

@@ -11,6 +11,7 @@ from labelwise.report import (
     confusion,
     data_section,
     epochs,
+    looks,
     nearness,
     pseudo,
     reconstructions,
@@ -120,6 +121,7 @@ def render(run: RunFolder, dataset: Dataset) -> str:
         "test_matrix": None if tested is None else confusion.matrix(tested.confusion, names),
         "pairs": confusion.pairs(counts, names),
         "trust": trust.section(run, dataset),
+        "looks": looks.section(run, dataset),
         "per_class": results.per_class(run),
         "class_columns": CLASS_COLUMNS,
         "roc": roc.section(run, dataset, found),
@@ -158,7 +160,8 @@ def render(run: RunFolder, dataset: Dataset) -> str:
             },
         },
     }
-    values |= {"style": inlined("report", "report.css"), "script": inlined("report", *SCRIPTS)}
+    style = inlined("report", "report.css", "explain.css")
+    values |= {"style": style, "script": inlined("report", *SCRIPTS)}
     page = templates("report").get_template("report.html")
     return page.render(**values, sections=_sections(values))
 
@@ -198,6 +201,7 @@ def _sections(values: dict[str, Any]) -> list[tuple[str, str]]:
         ("classes", "Classes", values["per_class"]),
         ("roc", "ROC", values["roc"]),
         ("trust", "Trust", values["trust"]),
+        ("looks", "Looks", values["looks"]),
         ("mistakes", "Mistakes", values["mistakes"] is not None),
         ("images", "Images", True),
         ("curves", "Curves", values["curves"]),

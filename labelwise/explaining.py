@@ -198,9 +198,9 @@ def _save(file: Path, image: Image.Image) -> None:
 
 def render(table: pd.DataFrame, method: str | None, alarm: str | None) -> str:
     """The page; it loads the pictures beside it and nothing else."""
-    page = templates("attribution").get_template("explain.html")
+    page = templates("report").get_template("explain.html")
     return page.render(
-        style=inlined("report", "report.css") + inlined("attribution", "explain.css"),
+        style=inlined("report", "report.css", "explain.css"),
         meaning="" if method is None else METHODS[method],
         alarm=alarm,
         rows=list(_shown(table)),
