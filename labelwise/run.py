@@ -48,6 +48,7 @@ from labelwise.leaderboard import add_test, make_leaderboard, pool, suspects
 from labelwise.machine import machine, torch_device, versions
 from labelwise.measure.metrics import check_metric
 from labelwise.model import Model
+from labelwise.overlap import overlap_warning
 from labelwise.plan import Plan, make_plan
 from labelwise.progress import Progress, Silent, clock, scanning
 from labelwise.recipe import RECIPES
@@ -325,7 +326,13 @@ def _begun(
         "machine": machine(),
         "folds": protocol.folds,
         "plan": plan.to_json(),
-        "warnings": [*dataset.warnings, *protocol.warnings, *known, *plan.warnings],
+        "warnings": [
+            *dataset.warnings,
+            *protocol.warnings,
+            *known,
+            *_overlaps(variants, dataset),
+            *plan.warnings,
+        ],
     }
     write_json(folder / RUN_FILE, record)  # last: a folder with it can be resumed
     return record, protocol
@@ -358,6 +365,14 @@ def _check_without_labels(
 def _backbones(variants: Sequence[Variant]) -> list[str]:
     """Names of the backbones that variants build on, each once."""
     return list(dict.fromkeys(name for v in variants for name in v.recipe.backbones))
+
+
+def _overlaps(variants: Sequence[Variant], dataset: Dataset) -> list[str]:
+    """Warnings about backbones that know classes of the data."""
+    found = (
+        overlap_warning(find_backbone(name), dataset.class_names) for name in _backbones(variants)
+    )
+    return [sentence for sentence in found if sentence is not None]
 
 
 def _familiar(variants: Sequence[Variant], dataset: Dataset, test: np.ndarray) -> list[str]:

@@ -27,7 +27,7 @@ LAYERS = [
     ["bundle"],
     ["transfer", "novelty", "judging", "held_out", "attribution"],
     ["recipe"],
-    ["progress", "settings", "machine", "checks"],
+    ["progress", "settings", "machine", "checks", "overlap"],
     ["estimate"],
     ["candidate"],
     ["plan", "folders", "pictures"],

@@ -1,0 +1,75 @@
+"""Overlap: classes of the data that a backbone has been trained to tell apart already.
+
+Whoever judges a network on classes it knows learns little about classes that it does not know.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+
+from labelwise.backbones import Backbone
+from labelwise.backbones.pretrained import Pretrained
+from labelwise.transfer import SavedBackbone
+
+IMAGENET = "ImageNet"
+CLASSES_OF = {1000: "imagenet-1k", 11821: "imagenet-12k", 21841: "imagenet-22k"}
+SHOWN = 3  # names beside a class, and classes with them
+
+
+def overlap_warning(backbone: Backbone, class_names: Sequence[str]) -> str | None:
+    """A sentence if classes of the data are among those that a backbone was trained on.
+
+    By name: a class of the backbone, one of its synonyms, or its last word ("cat" of "tabby cat").
+    """
+    found = overlap(class_names, known_classes(backbone))
+    if not found:
+        return None
+    listed = [f"{name} ({', '.join(known[:SHOWN])})" for name, known in found.items()]
+    more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+    where = IMAGENET if isinstance(backbone, Pretrained) else "its own data"
+    count = f"{len(found)} of the {len(class_names)} classes"
+    return (
+        f"The backbone {backbone.name!r} has learned {count} from {where} already, by their names: "
+        f"{'; '.join(listed[:SHOWN])}{more}. Its numbers here say little about classes that it has "
+        "never seen."
+    )
+
+
+def overlap(class_names: Sequence[str], known: Sequence[str]) -> dict[str, list[str]]:
+    """The classes that are known, each with the known names that match; ascending as given."""
+    by_name: dict[str, list[str]] = {}
+    for name in known:
+        words = _words(name)
+        for key in {" ".join(words), *words[-1:]}:
+            by_name.setdefault(key, []).append(name)
+    found = {name: by_name.get(" ".join(_words(name)), []) for name in class_names}
+    return {name: matches for name, matches in found.items() if matches}
+
+
+def known_classes(backbone: Backbone) -> tuple[str, ...]:
+    """Names, with synonyms, of what a backbone was trained to tell apart; none if not known."""
+    if isinstance(backbone, SavedBackbone):
+        return backbone.model.class_names
+    return _of_imagenet(backbone.timm_name) if isinstance(backbone, Pretrained) else ()
+
+
+@cache
+def _of_imagenet(timm_name: str) -> tuple[str, ...]:
+    import timm
+    from timm.data.imagenet_info import ImageNetInfo
+
+    configuration = timm.get_pretrained_cfg(timm_name)
+    subset = CLASSES_OF.get(configuration.num_classes if configuration else 0)
+    if subset is None:
+        return ()
+    info = ImageNetInfo(subset)
+    descriptions = (info.index_to_description(k) for k in range(len(info.label_names())))
+    return tuple(name for text in descriptions for name in text.split(", "))
+
+
+def _words(name: str) -> list[str]:
+    """Lower case, without signs, each in the singular as far as an s tells."""
+    words = re.findall(r"[^\W\d_]+", name.casefold())
+    return [w[:-1] if len(w) > 3 and w.endswith("s") and not w.endswith("ss") else w for w in words]

@@ -1,0 +1,58 @@
+"""Classes that a backbone knows already, by name: of ImageNet or of a saved model."""
+
+from __future__ import annotations
+
+import pytest
+
+import labelwise
+from labelwise.backbones import find_pretrained
+from labelwise.overlap import known_classes, overlap, overlap_warning
+from labelwise.transfer import find_backbone
+from tests.tasks import gratings_folder
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("pizza", "pizza"),
+        ("Pizzas", "pizza"),
+        ("tabby_cat", "tabby cat"),
+        ("cat", "tabby cat"),
+        ("golden-retriever", "golden retriever"),
+        ("glass", "glass"),
+    ],
+)
+def test_names_are_compared_as_people_read_them(name, known):
+    assert overlap([name], ["tench", known]) == {name: [known]}
+
+
+@pytest.mark.parametrize("name", ["soup", "golden", "tab", "", "12", "retriever dog"])
+def test_other_names_are_not_known(name):
+    assert overlap([name], ["soup bowl", "golden retriever", "tabby cat"]) == {}
+
+
+def test_the_default_backbone_knows_the_classes_of_imagenet():
+    backbone = find_pretrained("efficientnet-lite0")
+    assert len(known_classes(backbone)) > 1000
+    sentence = overlap_warning(backbone, ["pizza", "cat", "defective"])
+    assert "2 of the 3 classes from ImageNet" in sentence
+    assert "pizza (pizza)" in sentence
+    assert overlap_warning(backbone, ["defective", "functional"]) is None
+
+
+def test_a_saved_model_knows_its_own_and_the_run_says_so(tmp_path):
+    (tmp_path / "photos").mkdir()
+    photos = gratings_folder(tmp_path / "photos", 6)
+    first = labelwise.train(
+        photos, recipe="mlp(hidden=4, epochs=1, least_steps=0)", out=tmp_path / "first", folds=2
+    )
+    backbone = find_backbone(str(first.folder))
+    assert known_classes(backbone) == ("a", "b", "c")
+    (tmp_path / "more").mkdir()
+    more = gratings_folder(tmp_path / "more", 7)
+    (more / "a").rename(more / "z")
+    recipe = f"probe(backbone={first.folder})"
+    second = labelwise.train(more, recipe=recipe, out=tmp_path / "second", folds=2)
+    found = [text for text in second.record["warnings"] if "by their names" in text]
+    assert len(found) == 1
+    assert "2 of the 3 classes from its own data" in found[0]
