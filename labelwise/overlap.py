@@ -61,11 +61,12 @@ def _of_imagenet(timm_name: str) -> tuple[str, ...]:
     from timm.data.imagenet_info import ImageNetInfo
 
     configuration = timm.get_pretrained_cfg(timm_name)
-    subset = CLASSES_OF.get(configuration.num_classes if configuration else 0)
+    count = configuration.num_classes if configuration else 0
+    subset = CLASSES_OF.get(count)
     if subset is None:
         return ()
     info = ImageNetInfo(subset)
-    descriptions = (info.index_to_description(k) for k in range(len(info.label_names())))
+    descriptions = (info.index_to_description(k) for k in range(count))
     return tuple(name for text in descriptions for name in text.split(", "))
 
 
