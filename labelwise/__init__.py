@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from labelwise.embedding import embed
     from labelwise.estimator import ImageClassifier
     from labelwise.explaining import explain
+    from labelwise.leafing import mistakes
     from labelwise.likeness import similar
     from labelwise.machine import doctor
     from labelwise.measure import Evaluation
@@ -55,6 +56,7 @@ _PLACES = {
     "load": "labelwise.data.load",
     "load_model": "labelwise.bundle:load",
     "map_embeddings": "labelwise.atlas.drawing",
+    "mistakes": "labelwise.leafing",
     "predict": "labelwise.use",
     "recipes": "labelwise.recipe.describe",
     "save_model": "labelwise.bundle:save",
@@ -73,6 +75,7 @@ __all__ = [  # noqa: RUF022 (the jobs in the order of the command line, then the
     "judge",
     "predict",
     "explain",
+    "mistakes",
     "audit",
     "embed",
     "similar",

@@ -496,6 +496,36 @@ def explain(
 
 
 @app.command()
+def mistakes(
+    model: Saved,
+    data: Data,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the page and pictures.")],
+    target: Target = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="PART", help="Only this given part: train, val or test.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """The images that a model is wrong about, where it looks and what is similar, on a page.
+
+    \b
+    Examples:
+    labelwise mistakes runs/first photos-of-may --out mistakes
+    labelwise mistakes runs/first photos --split val --out mistakes
+    """
+    from labelwise.leafing import mistakes as show
+    from labelwise.progress import scanning
+
+    with _progress(quiet) as progress:
+        found = show(model, data, out=out, target=target, split=split, progress=scanning(progress))
+    wrong = int((found.table["label"] != found.table["predicted"]).sum())
+    for sentence in found.warnings:
+        print(f"note: {sentence}", file=sys.stderr)
+    print(f"{wrong} of {len(found.table)} images are wrong", file=sys.stderr)
+    print(found.page.resolve())
+
+
+@app.command()
 def audit(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the page and the table.")],

@@ -10,22 +10,21 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 
 from labelwise.attribution.attribute import AUTO, METHODS, attribute, check_method
 from labelwise.attribution.checks import shortcut
-from labelwise.attribution.picture import channel, overlay, shown
-from labelwise.bundle import load as load_model
+from labelwise.attribution.picture import channel, overlay, save, shown
 from labelwise.data.decode import decode
 from labelwise.data.source import shown as shown_path
 from labelwise.embedding import Advance
 from labelwise.errors import DataError, OptionError
-from labelwise.files import as_path, write_file, write_text
+from labelwise.files import as_path, write_text
 from labelwise.model import OK, Model, files_in
 from labelwise.nn.network import Body
 from labelwise.report.template import inlined, templates
 from labelwise.report.text import path as path_text
 from labelwise.report.text import percent, plain
+from labelwise.use import opened
 
 TOGETHER = 16  # images in memory
 FEW = 10  # images below which nothing is said about shortcuts
@@ -78,7 +77,7 @@ def explain(
         UsageError: the model has no head.
         DataError: there is no file.
     """
-    model = model if isinstance(model, Model) else load_model(as_path(model, "model"))
+    model = opened(model)
     model.require_head()
     check_method(method)
     wanted = _class(model, of)
@@ -140,11 +139,11 @@ def _explained(
     for place, (number, row) in enumerate(answered):
         # Names of files never become part of a path.
         names = {"picture": f"{number:05}-heat.png", "input": f"{number:05}-input.png"}
-        _save(folder / names["picture"], overlay(batch[place], found.heat[place]))
-        _save(folder / names["input"], shown(batch[place]))
+        save(folder / names["picture"], overlay(batch[place], found.heat[place]))
+        save(folder / names["input"], shown(batch[place]))
         for index, values in zip(channels, raw[place] if len(raw) else [], strict=True):
             name = f"{number:05}-channel-{index}.png"
-            _save(folder / name, channel(values))
+            save(folder / name, channel(values))
             row["channels"].append((index, name))
         row |= {
             "label": model.class_names[best[place]],
@@ -190,10 +189,6 @@ def _class(model: Model, name: str | None) -> int | None:
         known = ", ".join(map(repr, model.class_names[:10]))
         raise OptionError(f"class {name!r}: the model does not know it; it knows {known}.")
     return model.class_names.index(name)
-
-
-def _save(file: Path, image: Image.Image) -> None:
-    write_file(file, lambda stream: image.save(stream, "PNG"))
 
 
 def render(table: pd.DataFrame, method: str | None, alarm: str | None) -> str:

@@ -116,15 +116,15 @@ def evaluate(
         UsageError: the model does not know what is unlike the images it has learned from.
     """
     place = None if isinstance(model, Model) else as_path(model, "model")
-    model = with_backbone(_opened(model))
+    model = with_backbone(opened(model))
     model.require_head()
     if unknown is not None:
         _novelty(model)
     dataset = load(data, target=target)
-    rows = _labeled(dataset, split)
+    rows = labeled_rows(dataset, split)
     if unknown is not None and (known := _is_known(model, dataset, rows)).any():
         rows = rows[known]
-    labels = _labels_for(model, dataset, rows)
+    labels = labels_for(model, dataset, rows)
     logits, distances = model.answers(dataset.images(rows))
     evaluation = measure(
         labels,
@@ -133,7 +133,7 @@ def evaluate(
         groups=dataset.groups[rows],
         images=rows,
     )
-    warnings = _warnings(place, model, dataset, rows)
+    warnings = warnings_of(place, model, dataset, rows)
     found = None
     if unknown is not None:
         scores = _novelty(model).scores(energy(logits), distances)
@@ -149,7 +149,7 @@ def _same(one: Loadable, other: Loadable) -> bool:
     return one is other
 
 
-def _warnings(
+def warnings_of(
     place: Path | None, model: Model, dataset: Dataset, rows: np.ndarray
 ) -> tuple[str, ...]:
     """What to know about numbers of some rows."""
@@ -163,7 +163,7 @@ def _warnings(
     )
 
 
-def _labeled(dataset: Dataset, split: str | None) -> np.ndarray:
+def labeled_rows(dataset: Dataset, split: str | None) -> np.ndarray:
     """Rows with a label, of a given part if one is named."""
     rows = dataset.labeled
     if split is not None:
@@ -231,12 +231,12 @@ def judge(
         DataError: no labeled image.
     """
     place = None if isinstance(model, Model) else as_path(model, "model")
-    model = with_backbone(_opened(model))
+    model = with_backbone(opened(model))
     dataset = load(data, target=target)
-    rows = _labeled(dataset, split)
+    rows = labeled_rows(dataset, split)
     images, labels = dataset.images(rows), dataset.labels[rows]
     found = judge_embedding(model, images, labels, dataset.class_names)
-    return EmbeddingJudgement(dataset, tuple(found), _warnings(place, model, dataset, rows))
+    return EmbeddingJudgement(dataset, tuple(found), warnings_of(place, model, dataset, rows))
 
 
 def predict(
@@ -249,16 +249,16 @@ def predict(
     max_error: float | None = None,
 ) -> pd.DataFrame:
     """Answers for image files and for all images in folders; see `Model.predict`."""
-    return _opened(model).predict(
+    return opened(model).predict(
         paths, unknown=unknown, coverage=coverage, sets=sets, max_error=max_error
     )
 
 
-def _opened(model: Model | str | Path) -> Model:
+def opened(model: Model | str | Path) -> Model:
     return model if isinstance(model, Model) else load_model(as_path(model, "model"))
 
 
-def _labels_for(model: Model, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+def labels_for(model: Model, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
     """Labels of rows as the model numbers its classes."""
     place = {name: index for index, name in enumerate(model.class_names)}
     used = sorted({dataset.class_names[label] for label in dataset.labels[rows]})

@@ -36,7 +36,7 @@ LAYERS = [
     ["leaderboard", "epochs"],
     ["report"],
     ["run", "use", "embedding", "estimator"],
-    ["tuning", "likeness", "atlas", "explaining", "auditing"],
+    ["tuning", "likeness", "atlas", "explaining", "leafing", "auditing"],
     ["showcase", "tables"],
     ["cli"],
 ]
@@ -124,6 +124,7 @@ def test_the_public_names_are_these():
         "load",
         "load_model",
         "map_embeddings",
+        "mistakes",
         "predict",
         "recipes",
         "save_model",

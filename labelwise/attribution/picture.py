@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from PIL import Image
+
+from labelwise.files import write_file
 
 LARGEST, SMALLEST = 448, 224  # pixels of the longer side; small images are enlarged without blur
 #: From nothing to much; dark to light, so that it reads without colors too.
@@ -51,6 +55,11 @@ def channel(values: np.ndarray) -> Image.Image:
     low, high = float(values.min()), float(values.max())
     scaled = (values - low) / (high - low) if high > low else np.zeros_like(values)
     return _sized(Image.fromarray(colors(scaled).round().astype(np.uint8)))
+
+
+def save(file: Path, image: Image.Image) -> None:
+    """Write a PNG, whole or not at all."""
+    write_file(file, lambda stream: image.save(stream, "PNG"))
 
 
 def _sized(image: Image.Image) -> Image.Image:
