@@ -15,6 +15,8 @@ from labelwise.recipe.base import EVERY_FIT, Cost
 
 AGAIN = 10_000  # images that a model has learned from and answers for to tell overfitting, at most
 REHEARSED = 500  # made-up answers that are judged to see how fast that is
+# Answers that the checks of the recommended model's heat maps take.
+EXAMINED = 500
 # The report, the files and the end of the process, in images whose judging takes as long.
 AROUND = 15_000
 
@@ -34,7 +36,7 @@ class Fit:
     weight: float
     portion: float
     validation: int
-    answered: int
+    answered: float
     everything: float = 1.0
 
     def seconds(self, cost: Cost, passes: float, epochs: int) -> float:
@@ -92,9 +94,9 @@ def workload(dataset: Dataset, protocol: Protocol, *, variants: int, finals: boo
     last = [split for split in protocol.splits if split.fold == FINAL]
     wanted = last if finals else [s for s in last if s.labels == largest(last).labels]
     folds = [split for split in protocol.splits if split.fold != FINAL]
-    tested = len(protocol.test)
+    tested, share = len(protocol.test), 1.0 if finals else 1 / max(variants, 1)
 
-    def fit(split: Split, weight: float, judged: int) -> Fit:
+    def fit(split: Split, weight: float, judged: float) -> Fit:
         again = min(len(split.train) + len(split.validation), AGAIN)
         portion, everything = learned(split) / most, _every(split) / all_
         return Fit(weight, portion, len(split.validation), again + judged, everything)
@@ -106,7 +108,7 @@ def workload(dataset: Dataset, protocol: Protocol, *, variants: int, finals: boo
     return Workload(
         (
             *(fit(split, 1.0, len(split.held_out)) for split in folds),
-            *(fit(split, 1.0 if finals else 1 / max(variants, 1), tested) for split in wanted),
+            *(fit(split, share, tested + EXAMINED / max(variants, 1) / share) for split in wanted),
         ),
         read / labeled if labeled else 1.0,
         sum(len(split.held_out) for split in folds) + len(wanted) * tested,
