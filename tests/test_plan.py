@@ -175,7 +175,7 @@ def test_a_cost_for_all_fits_together_is_counted_once():
 
 
 def test_answers_are_counted_for_every_image_that_a_model_sees():
-    # Every fold: 26 + 6 learned from and 8 held out; the final fit: all 40, and its maps are checked.
+    # Every fold: 26 + 6 learned from and 8 held out; the final fit: all 40, and its maps.
     found = plan_of(1e6, a=Stub(answer=1.0, epochs=1)).seconds["a"]
     assert found == 5 * (40 + 6) + 40 + EXAMINED
 
