@@ -17,10 +17,11 @@ from labelwise.data.dataset import Dataset
 from labelwise.data.load import Loadable, load
 from labelwise.embedding import Advance
 from labelwise.errors import DataError, OptionError
-from labelwise.files import as_path, write_parquet, write_text
+from labelwise.files import as_path, expanded, write_parquet, write_text
 from labelwise.folders import check_same_data
 from labelwise.measure.suspicion import NEIGHBORS, disagreement, doubt, suspicion
 from labelwise.nn.graph import neighbors, spread_out
+from labelwise.nn.projected import Projected
 from labelwise.report import text
 from labelwise.report.run_folder import RunFolder
 from labelwise.report.template import inlined, templates
@@ -30,6 +31,10 @@ from labelwise.transfer import with_backbone
 
 SHOWN = 200  # images on the page
 NEAR = 3  # neighbors shown beside each
+NO_FILES = (
+    "these images are no files of their own (arrays, archives, Parquet), so a manifest cannot name "
+    "them; suspects.parquet has their ids and the proposed classes."
+)
 PAGE, TABLE, CORRECTED = "index.html", "suspects.parquet", "corrected.csv"
 
 
@@ -41,7 +46,8 @@ class Audit:
         page: the HTML file.
         table: a row per labeled image that was judged, most suspicious first: id, path, label,
             proposed (class names), score, p_label, p_proposed (out of fold), neighbors (share with
-            another label), and cleanlab (whether it suspects the label, where it is installed).
+            another label; not a number if the embedding has learned the labels), and cleanlab
+            (whether it suspects the label, where it is installed).
         corrected: the manifest, if labels were accepted.
     """
 
@@ -69,7 +75,8 @@ def audit(
 
     Raises:
         DataError: the data are others than those of the run, or no label was judged.
-        OptionError: `accept` is not in [0, 1], or there is a manifest that it would replace.
+        OptionError: `accept` is not in [0, 1], there is a manifest that it would replace, or the
+            images are no files that a manifest could name.
     """
     folder = as_path(out, "out")
     if accept is not None and not 0 <= accept <= 1:
@@ -81,15 +88,19 @@ def audit(
     source = record["data"]["source"] if data is None else data
     dataset = load(source, target=record["data"]["target"], progress=progress)
     check_same_data(done.folder, record, dataset)
-    table, near = _ranked(done.folder, dataset)
     files = _files(source, dataset)
+    refused = None if files is not None else NO_FILES
+    if accept is not None and refused is not None:
+        raise OptionError(f"accept={accept}: {refused} Leave it out for the page and the table.")
+    table, near = _ranked(done.folder, dataset)
     page = folder / PAGE
     write_parquet(folder / TABLE, table)
-    write_text(page, render(dataset, table, near, files))
+    rows = _manifest_rows(done.folder, dataset, files or [])
+    write_text(page, render(dataset, table, near, rows, refused))
     corrected = None
     if accept is not None:
         corrected = folder / CORRECTED
-        write_text(corrected, _manifest(dataset, table, files, accept).to_csv(index=False))
+        write_text(corrected, _manifest(rows, table, accept).to_csv(index=False))
     return Audit(page, table, corrected)
 
 
@@ -104,9 +115,11 @@ def _ranked(folder: Path, dataset: Dataset) -> tuple[pd.DataFrame, dict[int, lis
     mean = pd.DataFrame(found.proba).groupby(found.ids).mean()
     ids, proba = mean.index.to_numpy(np.int64), mean.to_numpy()
     labels = dataset.labels[ids]
-    near, cosines = _nearest(folder, dataset, ids)
+    near, cosines, blind = _nearest(folder, dataset, ids)
     doubts = doubt(labels, proba)
-    other = disagreement(labels, near, np.maximum(cosines, 0)) if near.shape[1] else None
+    # A network that has learned a wrong label puts its image among the wrong class.
+    told = blind and near.shape[1] > 0
+    other = disagreement(labels, near, np.maximum(cosines, 0)) if told else None
     others = proba.copy()
     others[np.arange(len(ids)), labels] = -1
     best = others.argmax(axis=1)
@@ -130,12 +143,17 @@ def _ranked(folder: Path, dataset: Dataset) -> tuple[pd.DataFrame, dict[int, lis
     return table.iloc[order].reset_index(drop=True), nearest
 
 
-def _nearest(folder: Path, dataset: Dataset, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of every image the most similar other ones by the recommended model, and their cosines."""
+def _nearest(
+    folder: Path, dataset: Dataset, ids: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Of every image the most similar other ones by the recommended model, their cosines, and
+    whether its embedding was made without these labels.
+    """
     model = with_backbone(load_model(folder / "model"))
     points = spread_out(torch.from_numpy(model.embed(dataset.images(ids))))
     index, cosines = neighbors(points, NEIGHBORS)
-    return index.numpy(), cosines.numpy()
+    blind = model.backbone is not None and not isinstance(model.network.body, Projected)
+    return index.numpy(), cosines.numpy(), blind
 
 
 def _second_opinion(labels: np.ndarray, proba: np.ndarray) -> np.ndarray | None:
@@ -147,40 +165,55 @@ def _second_opinion(labels: np.ndarray, proba: np.ndarray) -> np.ndarray | None:
     return np.asarray(find_label_issues(labels, proba, n_jobs=1), dtype=bool)
 
 
-def _files(source: Loadable, dataset: Dataset) -> list[str]:
-    """Of every image the file's whole path, so that a manifest may lie anywhere.
-
-    Images that are no files of their own (arrays, archives) keep the names they have.
+def _files(source: Loadable, dataset: Dataset) -> list[str] | None:
+    """Of every image the file's whole path, so that a manifest may lie anywhere; None if one has
+    no file of its own, as in an array or an archive.
     """
-    paths: list[str] = dataset.table["path"].tolist()
     if not isinstance(source, str | Path):
-        return paths
-    place = Path(source).resolve()
+        return None
+    place = expanded(source).resolve()
     folder = place if place.is_dir() else place.parent
-    files = (folder / path for path in paths)
-    return [str(file) if file.is_file() else path for file, path in zip(files, paths, strict=True)]
+    files = [folder / path for path in dataset.table["path"]]
+    return [str(file) for file in files] if all(map(Path.is_file, files)) else None
 
 
-def _manifest(
-    dataset: Dataset, table: pd.DataFrame, files: Sequence[str], accept: float
-) -> pd.DataFrame:
-    """All images of the data, with the proposed labels that are accepted."""
-    names = np.array([*dataset.class_names, None], dtype=object)
-    labels = names[dataset.labels]
-    taken = table[(table["score"] >= accept) & (table["proposed"] != table["label"])]
-    labels[taken["id"].to_numpy()] = taken["proposed"].to_numpy()
-    columns = {"path": files, "label": labels, "split": dataset.table["split"]}
-    whole = pd.DataFrame(columns).iloc[dataset.usable]
-    return whole.drop(columns="split") if whole["split"].isna().all() else whole
+def _manifest_rows(run: Path, dataset: Dataset, files: Sequence[str]) -> pd.DataFrame:
+    """All usable images as a manifest has them, by id; the part drawn for the test is marked."""
+    stored = pd.read_parquet(run / "data.parquet", columns=["id", "split"]).set_index("id")["split"]
+    names = np.array([*dataset.class_names, None], dtype=object)  # the last for UNLABELED = -1
+    table = pd.DataFrame(
+        {
+            "path": files or dataset.table["path"],
+            "label": names[dataset.labels],
+            "split": stored.reindex(range(len(dataset.table))).to_numpy(),
+            "group": dataset.table["group"].to_numpy(),
+        }
+    ).iloc[dataset.usable]
+    empty = [name for name in ("split", "group") if table[name].isna().all()]
+    return table.drop(columns=empty)
+
+
+def _manifest(rows: pd.DataFrame, table: pd.DataFrame, accept: float) -> pd.DataFrame:
+    """With the proposed labels that are accepted."""
+    taken = table[table["score"] >= accept]
+    result = rows.copy()
+    result.loc[taken["id"].to_numpy(), "label"] = taken["proposed"].to_numpy()
+    return result
 
 
 def render(
-    dataset: Dataset, table: pd.DataFrame, near: dict[int, list[int]], files: Sequence[str]
+    dataset: Dataset,
+    table: pd.DataFrame,
+    near: dict[int, list[int]],
+    manifest: pd.DataFrame,
+    refused: str | None,
 ) -> str:
     """The page: the most suspicious labels, each to be kept, changed or left out."""
     album = Album(dataset)
     first = table.head(SHOWN).to_dict("records")
-    conflicts = [group for group in dataset.duplicates if group.conflict]
+    # Images of the test part are not shown: who looks at them has no test part left.
+    tested = set(manifest.index[manifest["split"] == "test"]) if "split" in manifest else set()
+    conflicts = [g for g in dataset.duplicates if g.conflict and not tested & set(g.rows)]
     album.add(row["id"] for row in first)
     album.add(row for group in conflicts for row in group.rows)
     album.add(image for row in first for image in near[row["id"]])
@@ -204,13 +237,15 @@ def render(
         }
         for row in first
     ]
-    usable = dataset.usable.tolist()
-    manifest = {
-        "ids": usable,
-        "paths": [files[row] for row in usable],
-        "labels": [int(dataset.labels[row]) for row in usable],
+    columns = [name for name in manifest.columns if name != "label"]
+    held = {
+        "ids": manifest.index.tolist(),
+        "columns": {
+            name: [None if pd.isna(value) else str(value) for value in manifest[name]]
+            for name in columns
+        },
+        "labels": [int(dataset.labels[row]) for row in manifest.index],
         "classes": list(dataset.class_names),
-        "splits": [None if pd.isna(s) else s for s in dataset.table["split"].iloc[usable]],
         "proposed": {str(row["id"]): dataset.class_names.index(row["proposed"]) for row in first},
     }
     page = templates("report").get_template("audit.html")
@@ -221,7 +256,8 @@ def render(
         total=len(table),
         suspected=int((table["score"] > 0.5).sum()),
         conflicts=[[shot(row) for row in group.rows] for group in conflicts],
-        manifest=manifest,
+        manifest=held,
+        refused=refused,
     )
 
 

@@ -105,7 +105,7 @@ def load(folder: str | Path) -> Model:
         novelty=None if unknown is None else Novelty.from_json(unknown.model_dump()),
         calibration=None
         if calibration is None
-        else Calibration.from_json(calibration.model_dump()),
+        else Calibration.from_json(calibration.model_dump(by_alias=True)),
     )
 
 

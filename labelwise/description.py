@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field
 
 from labelwise import __version__
 from labelwise.foreign import LARGEST_JSON, Deviations, Means, brief, first_problem, read_document
+from labelwise.measure.temperature import COLDEST, HOTTEST
 
 FORMAT = 2
 DEEPEST = 16  # levels of a free-form record
@@ -110,9 +111,16 @@ _Coverage = Literal["0.8", "0.9", "0.95", "0.98", "0.99"]
 _Limits = Annotated[list[_Finite], Field(min_length=1, max_length=100_000)]
 
 
+class _Sets(_Strict):
+    lac: dict[_Coverage, _Limits]
+    aps: dict[_Coverage, _Limits]
+    raps: dict[_Coverage, _Limits]
+    per_class: dict[_Coverage, _Limits] = Field(alias="per-class")
+
+
 class _Calibration(_Strict):
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    sets: dict[Literal["lac", "aps", "raps", "per-class"], dict[_Coverage, _Limits]]
+    temperature: Annotated[float, Field(ge=COLDEST, le=HOTTEST)]
+    sets: _Sets
     answers: dict[Literal["0.1", "0.05", "0.02", "0.01"], _Finite]
     count: Annotated[int, Field(ge=0)]
 
@@ -157,7 +165,7 @@ class Description(_Strict):
     def _limits(self) -> Description:
         if self.calibration is None:
             return self
-        for method, of in self.calibration.sets.items():
+        for method, of in self.calibration.sets.model_dump(by_alias=True).items():
             expected = len(self.class_names) if method == "per-class" else 1
             if any(len(limits) != expected for limits in of.values()):
                 raise ValueError(f"sets {method!r} must have {expected} limits")

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from labelwise.attribution.attribute import AUTO, METHODS, attribute, check_method
-from labelwise.attribution.checks import shortcut
+from labelwise.attribution.checks import shares, shortcut
 from labelwise.attribution.picture import channel, overlay, save, shown
 from labelwise.data.decode import decode
 from labelwise.data.source import shown as shown_path
@@ -87,18 +87,17 @@ def explain(
     if not files:
         raise DataError("There is no file to explain. Give images, or a folder with some.")
     rows: list[dict[str, Any]] = []
-    maps: list[np.ndarray] = []
-    used = None
+    heat, used = np.zeros((SMALL, SMALL)), None
     for start in range(0, len(files), TOGETHER):
         some = files[start : start + TOGETHER]
-        found, heat, used = _explained(model, some, folder, len(rows), wanted, method, channels)
-        maps.append(heat)
+        found, maps, way = _explained(model, some, folder, len(rows), wanted, method, channels)
+        heat, used = heat + shares(maps).sum(axis=0), way or used
         rows += found
         if progress is not None:
             progress(len(rows), len(files), "image")
-    heat = np.concatenate(maps)
-    alarm = shortcut(heat).alarm if len(heat) >= FEW else None
     table = pd.DataFrame(rows)
+    answered = int((table["status"] == OK).sum())
+    alarm = shortcut(heat / answered).alarm if answered >= FEW else None
     page = folder / PAGE
     write_text(page, render(table, used, alarm))
     kept = table.drop(columns="channels")

@@ -11,6 +11,8 @@ from labelwise.measure.calibration import Calibration
 from labelwise.measure.novelty import Novelty
 from labelwise.measure.temperature import parts_of
 
+NEVER_SEEN = 1e-7  # probability of a class that has no image in the train part
+
 
 def probabilities(table: pd.DataFrame) -> np.ndarray:
     """p_0..p_{K-1} of predictions; float64 (N, K), rows sum to 1."""
@@ -24,13 +26,33 @@ def of_one_repeat(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Every image once: labels int64 (N,), probabilities (N, K), and parts to cross-fit over (N,).
 
+    Left out are images of a class that their fold could not learn, since all other images of it
+    were held out as well: such answers say nothing about a model that knows the class.
+
     Args:
         table: predictions of folds: repeat, id, fold, label, p_0..p_{K-1}.
         groups: of the data set, by id.
     """
     once = table[table["repeat"] == 0].sort_values("id", ignore_index=True)
+    once = once[learnable(once)].reset_index(drop=True)
     parts = parts_of(once["fold"], groups[once["id"]])
     return once["label"].to_numpy(np.int64), probabilities(once), parts
+
+
+def learnable(table: pd.DataFrame) -> np.ndarray:
+    """Whether the class of an image could be learned by the fold that judged it; bool (N,).
+
+    A class that a fold has not seen has the same tiny probability in all of its answers.
+    """
+    labels, proba = table["label"].to_numpy(np.int64), probabilities(table)
+    known = np.ones(len(table), dtype=bool)
+    for fold in table["fold"].unique():
+        own = (table["fold"] == fold).to_numpy()
+        # Larger where the network had given it more, before the others were brought to sum to 1.
+        low, high = proba[own].min(axis=0), proba[own].max(axis=0)
+        never = (low >= NEVER_SEEN / 2) & (high <= 100 * NEVER_SEEN)
+        known[own] = ~never[labels[own]]
+    return known
 
 
 def calibration_of(judged: Sequence[pd.DataFrame], groups: np.ndarray) -> Calibration | None:
@@ -41,7 +63,8 @@ def calibration_of(judged: Sequence[pd.DataFrame], groups: np.ndarray) -> Calibr
     """
     if not judged:
         return None
-    return Calibration.of(*of_one_repeat(pd.concat(judged), groups))
+    labels, proba, parts = of_one_repeat(pd.concat(judged), groups)
+    return Calibration.of(labels, proba, parts) if len(labels) else None
 
 
 def novelty_of(judged: Sequence[pd.DataFrame]) -> Novelty | None:

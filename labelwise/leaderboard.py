@@ -189,7 +189,7 @@ def _entry(
         "confusion": evaluation["confusion"],
         "notes": evaluation["notes"],
         "spread": _spread(pooled[key]),
-        "trust": Trust.of(*of_one_repeat(pooled[key], dataset.groups)).to_json(),
+        "trust": _trust(pooled[key], dataset),
         "train": {
             name: _mean([record["train"].get(name) for record in records])
             for name in records[0]["train"]
@@ -197,6 +197,11 @@ def _entry(
         "fit_seconds": sum(record["seconds"] for record in records) / len(records),
         "images_per_second": float(np.median(rates)) if rates else None,
     }
+
+
+def _trust(table: pd.DataFrame, dataset: Dataset) -> dict[str, Any] | None:
+    labels, proba, parts = of_one_repeat(table, dataset.groups)
+    return Trust.of(labels, proba, parts).to_json() if len(labels) else None
 
 
 def _evaluate(table: pd.DataFrame, dataset: Dataset, seed: int) -> dict[str, Any]:

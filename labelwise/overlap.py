@@ -42,7 +42,8 @@ def overlap(class_names: Sequence[str], known: Sequence[str]) -> dict[str, list[
     by_name: dict[str, list[str]] = {}
     for name in known:
         words = _words(name)
-        for key in {" ".join(words), *words[-1:]}:
+        last = [word for word in words[-1:] if not word.isdigit()]
+        for key in {" ".join(words), *last} - {""}:
             by_name.setdefault(key, []).append(name)
     found = {name: by_name.get(" ".join(_words(name)), []) for name in class_names}
     return {name: matches for name, matches in found.items() if matches}
@@ -72,5 +73,5 @@ def _of_imagenet(timm_name: str) -> tuple[str, ...]:
 
 def _words(name: str) -> list[str]:
     """Lower case, without signs, each in the singular as far as an s tells."""
-    words = re.findall(r"[^\W\d_]+", name.casefold())
+    words = re.findall(r"[^\W_]+", name.casefold())
     return [w[:-1] if len(w) > 3 and w.endswith("s") and not w.endswith("ss") else w for w in words]

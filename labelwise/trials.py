@@ -20,7 +20,7 @@ from labelwise.data.split import FINAL, Split
 from labelwise.errors import LabelwiseError, interruption
 from labelwise.estimate import AGAIN
 from labelwise.files import intact, read_json, write_json, write_parquet
-from labelwise.held_out import calibration_of, novelty_of
+from labelwise.held_out import NEVER_SEEN, calibration_of, novelty_of
 from labelwise.judging import judge_embedding
 from labelwise.measure.calibration import Calibration
 from labelwise.measure.metrics import metric_names, metric_values
@@ -36,7 +36,6 @@ from labelwise.transfer import with_backbone
 
 NOVELTY_FILE = "novelty.parquet"
 CHECKPOINT = "checkpoint.safetensors"  # of a fit that is not finished
-NEVER_SEEN = 1e-7  # probability of a class that has no image in the train part
 DONE, FAILED = "done", "failed"
 
 

@@ -17,7 +17,7 @@ from labelwise import cli
 from labelwise.data.load import load
 from labelwise.errors import DataError, OptionError
 from labelwise.measure.suspicion import disagreement, doubt, suspicion
-from tests.tasks import gratings_folder
+from tests.tasks import gratings_file, gratings_folder
 from tests.test_measure_calibration import some_answers
 
 WRONG = 9
@@ -109,11 +109,44 @@ def test_accepted_labels_stand_in_a_manifest_that_can_be_trained_on(run, photos,
 def test_the_page_tells_why_and_holds_all_that_a_manifest_needs(found):
     page = found.page.read_text()
     assert "by a model that has not seen this image" in page
-    assert "of its neighbors have another label" in page
     text = page.split('id="data">')[1].split("</script>")[0]
     data = json.loads(text.replace("\\u003c", "<"))
-    assert len(data["ids"]) == len(data["paths"]) == len(data["labels"]) == 90
+    assert len(data["ids"]) == len(data["columns"]["path"]) == len(data["labels"]) == 90
     assert set(data["proposed"]) == {str(row) for row in found.table["id"].head(200)}
+
+
+def test_groups_and_the_test_part_of_the_run_stay_marked(photos, tmp_path):
+    data = load(photos)
+    manifest = tmp_path / "photos.csv"
+    names = np.array(data.class_names)[data.labels]
+    paths = [str(photos / path) for path in data.table["path"]]
+    groups = [f"g{row // 2}" for row in range(len(paths))]
+    pd.DataFrame({"path": paths, "label": names, "group": groups}).to_csv(manifest, index=False)
+    recipe = "mlp(hidden=4, epochs=1, least_steps=0)"
+    run = labelwise.train(manifest, recipe=recipe, out=tmp_path / "run", folds=2, test=0.2)
+    found = labelwise.audit(run, out=tmp_path / "audit", accept=0.9)
+    written = pd.read_csv(found.corrected)
+    stored = pd.read_parquet(run.folder / "data.parquet")
+    assert (written["split"] == "test").sum() == (stored["split"] == "test").sum() > 0
+    assert written.groupby("group").size().max() >= 2
+
+
+def test_images_that_are_no_files_get_no_manifest(tmp_path):
+    file = gratings_file(tmp_path / "gratings.npz", per_class=8)
+    recipe = "mlp(hidden=4, epochs=1, least_steps=0)"
+    run = labelwise.train(file, recipe=recipe, out=tmp_path / "run", folds=2)
+    with pytest.raises(OptionError, match="no files of their own"):
+        labelwise.audit(run, out=tmp_path / "audit", accept=0.9)
+    page = labelwise.audit(run, out=tmp_path / "audit").page.read_text()
+    assert "no files of their own" in page
+
+
+def test_neighbors_are_asked_where_the_network_has_not_learned_the_labels(photos, tmp_path):
+    recipe = "probe(image_size=64)"
+    run = labelwise.train(photos, recipe=recipe, out=tmp_path / "run", folds=2)
+    found = labelwise.audit(run, out=tmp_path / "audit")
+    assert found.table["neighbors"].between(0, 1).all()
+    assert "of its neighbors have another label" in found.page.read_text()
 
 
 def test_hostile_names_stay_text(tmp_path):

@@ -55,6 +55,18 @@ def test_a_threshold_is_broken_as_rarely_as_promised():
     assert broken <= 300 * DOUBT + 3 * np.sqrt(300 * DOUBT * (1 - DOUBT))
 
 
+@pytest.mark.parametrize(("images", "rate"), [(10_000, 0.05), (10_000, 0.02), (60_000, 0.05)])
+def test_one_early_error_does_not_hide_that_errors_are_rare(images, rate):
+    """One answer in a hundred is wrong, whatever its confidence, as wrong labels make them."""
+    known = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        best = rng.uniform(0.6, 1, images)
+        labels = (rng.random(images) < 0.01).astype(int)
+        known += threshold(labels, np.stack([best, 1 - best], axis=1), rate) == 0
+    assert known >= 36
+
+
 def test_a_laxer_rate_answers_more():
     found = thresholds(*answers(5000, heat=2, signal=5))
     values = [found[str(error)] for error in ERRORS if str(error) in found]

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from labelwise import bundle, cli
 from labelwise.data.load import load
 from labelwise.errors import BundleError, OptionError
-from labelwise.held_out import of_one_repeat, probabilities
+from labelwise.held_out import calibration_of, learnable, of_one_repeat, probabilities
 from labelwise.measure import log_loss
 from labelwise.measure.calibration import Calibration
 from labelwise.measure.conformal import quantiles
@@ -22,6 +22,7 @@ from labelwise.model import UNSURE, softmax
 from labelwise.run import compare
 from labelwise.trials import Trial
 from tests.tasks import gratings_folder
+from tests.test_measure_calibration import answers
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +114,34 @@ def test_an_unsure_image_gets_no_answer(run, photos):
     assert 0 < unsure.sum() < len(unsure)
 
 
+def test_classes_that_a_fold_could_not_learn_say_nothing_of_the_temperature():
+    labels, proba = answers(400)
+    table = pd.DataFrame(proba, columns=[f"p_{k}" for k in range(4)])
+    table = table.assign(id=np.arange(400), repeat=0, fold=np.arange(400) % 4, label=labels)
+    groups = np.arange(400)
+    plain = calibration_of([table], groups).temperature
+    unlearned = table.copy()
+    own = unlearned["fold"] == 2
+    columns = [f"p_{k}" for k in range(4)]
+    for nearly_none in (lambda p: p / 1000, lambda p: 1e-7):
+        unlearned.loc[own, "p_3"] = nearly_none(unlearned.loc[own, "p_3"])
+        unlearned[columns] = unlearned[columns].div(unlearned[columns].sum(axis=1), axis=0)
+    kept = learnable(unlearned)
+    assert (~kept).sum() == (own & (labels == 3)).sum() > 0
+    found = calibration_of([unlearned], groups)
+    assert found.count == kept.sum()
+    assert found.temperature == pytest.approx(plain, abs=0.1)
+
+
+def test_a_description_with_other_sets_or_a_wild_temperature_is_refused(run, tmp_path):
+    for calibration in (
+        dataclasses.replace(run.model.calibration, sets={}),
+        dataclasses.replace(run.model.calibration, temperature=1e-300),
+    ):
+        with pytest.raises(BundleError):
+            bundle.save(dataclasses.replace(run.model, calibration=calibration), tmp_path / "model")
+
+
 def test_what_is_not_known_is_refused_with_the_reason(run, photos):
     with pytest.raises(OptionError, match=r"99 held-out images, and this model was judged on 96"):
         run.model.predict(photos, coverage=0.99)
@@ -132,7 +161,8 @@ def test_what_is_not_known_is_refused_with_the_reason(run, photos):
 
 def test_limits_that_do_not_fit_the_classes_are_refused(run, tmp_path):
     calibration = run.model.calibration
-    wrong = dataclasses.replace(calibration, sets={"per-class": {"0.9": (0.5,)}})
+    sets = {**calibration.sets, "per-class": {"0.9": (0.5,)}}
+    wrong = dataclasses.replace(calibration, sets=sets)
     with pytest.raises(BundleError, match="must have 3 limits"):
         bundle.save(dataclasses.replace(run.model, calibration=wrong), tmp_path / "model")
 

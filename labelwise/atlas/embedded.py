@@ -18,7 +18,7 @@ from labelwise.data.preprocess import Preprocessing
 from labelwise.embedding import AT_ONCE, Advance, embedder
 from labelwise.features import input_of, load_body
 from labelwise.files import expanded, is_folder
-from labelwise.model import Model, softmax
+from labelwise.model import Model
 from labelwise.transfer import familiar, find_backbone, with_backbone
 
 # What decides about an embedding beside the weights.
@@ -75,7 +75,7 @@ def embedded(
         embeddings, logits = known.outputs(images)
         found.append(embeddings)
         if known.class_names:
-            proba = softmax(logits)
+            proba = known.probabilities(logits)
             predicted.append(proba.argmax(1))
             confidence.append(proba.max(1).astype(np.float32))
         if progress is not None:

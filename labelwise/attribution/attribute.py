@@ -20,6 +20,7 @@ METHODS = {
 }
 AUTO = "auto"
 AT_ONCE = 2**20  # pixels of images in one pass
+LARGE, OCCLUDED = 96, 4  # a side in pixels, from which on occlusion takes so few images
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,21 @@ def attribute(
         pieces.append(heat)
     whole = torch.cat(pieces) if pieces else torch.zeros(0, *pixels.shape[2:])
     return Attribution(whole.numpy(), used)
+
+
+def affordable(model: Model, images: int) -> int:
+    """How many of some images are explained where nobody asked for it.
+
+    Occlusion is some fifty passes for each: of a network for large images that is a minute.
+    """
+    height, width = model.preprocessing.size
+    if height * width <= LARGE**2:
+        return images
+    blank = torch.zeros(1, *model.preprocessing.shape, dtype=torch.uint8)
+    network, one = model.network.eval(), torch.zeros(1, dtype=torch.int64)
+    blank, one = blank.to(network.mean.device), one.to(network.mean.device)
+    exact = cam(network, blank, one) is not None or grad_cam(network, blank, one) is not None
+    return images if exact else min(images, OCCLUDED)
 
 
 def check_method(method: str) -> None:

@@ -184,11 +184,15 @@ class Shortcut:
         return {**asdict(self), "alarm": self.alarm}
 
 
-def shortcut(heat: np.ndarray) -> Shortcut:
-    """Of the heat maps of many images, (N, H, W); every image counts alike."""
+def shares(heat: np.ndarray) -> np.ndarray:
+    """What share of an image's heat above 0 a place has; (N, H, W)."""
     hot = np.maximum(heat, 0)
     total = hot.sum(axis=(1, 2), keepdims=True)
-    mean = np.divide(hot, total, out=np.zeros_like(hot), where=total > 0).mean(axis=0)
+    return np.divide(hot, total, out=np.zeros_like(hot), where=total > 0)
+
+
+def shortcut(mean: np.ndarray) -> Shortcut:
+    """Of the mean `shares` of many images, (H, W)."""
     height, width = mean.shape
     y, x = max(1, round(EDGE * height)), max(1, round(EDGE * width))
     inner = (height - 2 * y) * (width - 2 * x) / (height * width)

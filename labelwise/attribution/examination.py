@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from labelwise.attribution.attribute import attribute
+from labelwise.attribution.attribute import affordable, attribute
 from labelwise.attribution.checks import (
     ALIKE,
     Answer,
@@ -18,6 +18,7 @@ from labelwise.attribution.checks import (
     Shortcut,
     faithfulness,
     randomized,
+    shares,
     shortcut,
 )
 from labelwise.attribution.kept import agreement
@@ -72,9 +73,10 @@ def examine(
     """Explain and check a model's answers for some rows.
 
     Args:
-        rows: int64 (N,), one or more.
+        rows: int64 (N,), one or more; of a large network that only occlusion explains the first.
         kept: maps of other fits, see `keep_maps`.
     """
+    rows = rows[: affordable(model, len(rows))]
     pixels = stored_pixels(dataset.images(rows), model.preprocessing)
     answer = _answers(model)
     proba = answer(pixels)
@@ -90,7 +92,7 @@ def examine(
         faithfulness=faithfulness(answer, pixels, found.heat, predicted),
         shuffled=float(randomized(model, pixels, predicted, found).mean()),
         stability=agreement(model, dataset, kept),
-        shortcut=shortcut(found.heat),
+        shortcut=shortcut(shares(found.heat).mean(axis=0)),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from labelwise.attribution.attribute import attribute
+from labelwise.attribution.attribute import affordable, attribute
 from labelwise.attribution.checks import cells, likeness
 from labelwise.data.dataset import Dataset
 from labelwise.features import stored_pixels
@@ -31,7 +31,8 @@ def keep_maps(model: Model, dataset: Dataset, rows: np.ndarray, folder: Path) ->
     if model.network.head is None or not len(rows):
         return
     order = np.random.default_rng(0).permutation(len(dataset.table))
-    write_parquet(folder / FILE, _maps(model, dataset, rows[np.argsort(order[rows])][:IMAGES]))
+    chosen = rows[np.argsort(order[rows])][: affordable(model, IMAGES)]
+    write_parquet(folder / FILE, _maps(model, dataset, chosen))
 
 
 def agreement(model: Model, dataset: Dataset, kept: Sequence[pd.DataFrame]) -> float | None:

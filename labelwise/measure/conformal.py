@@ -1,10 +1,12 @@
 """Conformal sets: classes that cannot be excluded, so that the true one is among them as often as
 was asked for, whatever the model.
 
-The guarantee: if the images to come are like those the quantiles come from (exchangeable), the true
-class is in the set with at least the wanted probability, on average over images and over draws of
-the calibration images (Vovk et al. 2005; Angelopoulos and Bates 2021, arXiv:2107.07511). A set may
-be empty: then no class comes near what the model is used to.
+The guarantee: if the images to come are like those the quantiles come from (exchangeable) and the
+same model answers, the true class is in the set with at least the wanted probability, on average
+over images and over draws of the calibration images (Vovk et al. 2005; Angelopoulos and Bates 2021,
+arXiv:2107.07511). The quantiles of a run come from its folds' models, and its final model has
+learned from more images: for it the guarantee is a good guess, and what was seen is reported
+(`crossed_coverage`). A set may be empty: then no class comes near what the model is used to.
 """
 
 from __future__ import annotations

@@ -81,8 +81,13 @@ def error_by_chance(
         level: share of the simulated samples that stay below.
     """
     confidence = np.asarray(proba, dtype=np.float64).max(axis=1)
-    right = np.random.default_rng(seed).random((draws, len(confidence))) < confidence
-    errors = [np.abs(_binned(confidence, confidence - row, BINS)).sum() for row in right]
+    rng, place = np.random.default_rng(seed), bin_of(confidence, BINS)
+
+    def error() -> float:
+        gaps = confidence - (rng.random(len(confidence)) < confidence)
+        return float(np.abs(np.bincount(place, gaps, minlength=BINS)).sum())
+
+    errors = [error() for _ in range(draws)]
     return float(np.quantile(errors, level) / len(confidence))
 
 

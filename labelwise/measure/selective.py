@@ -56,10 +56,11 @@ def risk_coverage(labels: npt.ArrayLike, proba: npt.ArrayLike) -> RiskCoverage:
 def threshold(labels: npt.ArrayLike, proba: npt.ArrayLike, error: float) -> float | None:
     """The lowest confidence from which on answers are wrong at most so often; None if unknown.
 
-    Thresholds are tested from the strictest on, each by an exact binomial bound, until one fails:
-    all before it hold together with a probability of 1 - DOUBT (fixed-sequence testing:
-    Angelopoulos et al. 2021, arXiv:2110.01052, section 3.2). So there is none where too few images
-    were judged: without a single error it takes 149 for a rate of 0.02.
+    Thresholds are tested from strict ones on, each by an exact binomial bound, until one fails: all
+    before it hold together with a probability of 1 - DOUBT (fixed-sequence testing from several
+    starts that share the doubt: Angelopoulos et al. 2021, arXiv:2110.01052, section 3.2). One start
+    with the fewest images that can show the rate would end at the first error among them. There is
+    no threshold where too few images were judged: without any error it takes 149 for 0.02.
 
     Args:
         labels, proba: of held-out images, each once; (N,) and (N, K).
@@ -68,29 +69,39 @@ def threshold(labels: npt.ArrayLike, proba: npt.ArrayLike, error: float) -> floa
     confidence, wrong = _answers(labels, proba)
     order = np.argsort(-confidence, kind="stable")
     confidence, errors = confidence[order], np.cumsum(wrong[order])
-    fewest = fewest_answered(error)
-    if len(confidence) < fewest:
+    starts = _starts(len(confidence), error)
+    answered = 0
+    for start in starts:
+        for count in np.unique(np.linspace(start, len(confidence), STEPS).astype(int)):
+            # Equal confidences are answered together.
+            last = int(np.searchsorted(-confidence, -confidence[count - 1], side="right"))
+            if _error_at_most(int(errors[last - 1]), last, DOUBT / len(starts)) > error:
+                break
+            answered = max(answered, last)
+    if not answered:
         return None
-    found = None
-    for count in np.unique(np.linspace(fewest, len(confidence), STEPS).astype(int)):
-        # Equal confidences are answered together.
-        last = int(np.searchsorted(-confidence, -confidence[count - 1], side="right"))
-        if _error_at_most(int(errors[last - 1]), last) > error:
-            break
-        found = float(confidence[last - 1]) if last < len(confidence) else 0.0  # all are answered
-    return found
+    return float(confidence[answered - 1]) if answered < len(confidence) else 0.0
 
 
-def _error_at_most(errors: int, answers: int) -> float:
-    """Upper limit of an error rate, at level 1 - DOUBT (Clopper and Pearson 1934)."""
+def _starts(images: int, error: float) -> list[int]:
+    """Numbers of answers that tests begin with, each four times the one before."""
+    count = 1
+    while fewest_answered(error, DOUBT / (count + 1)) * 4**count <= images:
+        count += 1
+    first = fewest_answered(error, DOUBT / count)
+    return [first * 4**number for number in range(count)] if first <= images else []
+
+
+def _error_at_most(errors: int, answers: int, doubt: float) -> float:
+    """Upper limit of an error rate, at level 1 - doubt (Clopper and Pearson 1934)."""
     if errors == answers:
         return 1.0
-    return float(betaincinv(errors + 1, answers - errors, 1 - DOUBT))
+    return float(betaincinv(errors + 1, answers - errors, 1 - doubt))
 
 
-def fewest_answered(error: float) -> int:
+def fewest_answered(error: float, doubt: float = DOUBT) -> int:
     """Images without an error that the rate can be shown on."""
-    return int(np.ceil(np.log(DOUBT) / np.log1p(-error)))
+    return int(np.ceil(np.log(doubt) / np.log1p(-error)))
 
 
 def thresholds(labels: npt.ArrayLike, proba: npt.ArrayLike) -> Mapping[str, float]:

@@ -47,7 +47,7 @@ def best_temperature(labels: npt.ArrayLike, proba: npt.ArrayLike) -> float:
         return float((total - truth * inverse).mean())
 
     found = minimize_scalar(loss, bounds=(1 / HOTTEST, 1 / COLDEST), method="bounded")
-    return float(1 / found.x)
+    return min(max(float(1 / found.x), COLDEST), HOTTEST)
 
 
 def crossed(labels: npt.ArrayLike, proba: npt.ArrayLike, parts: npt.ArrayLike) -> Floats:

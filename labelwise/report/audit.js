@@ -23,14 +23,14 @@
   const quoted = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
 
   const manifest = () => {
-    const splits = data.splits.some((split) => split !== null);
-    const lines = [splits ? "path,label,split" : "path,label"];
+    const others = Object.keys(data.columns);
+    const lines = [[...others, "label"].join(",")];
     data.ids.forEach((id, place) => {
       const what = chosen.get(String(id));
       if (what === "out") return;
       const label = what === "change" ? data.proposed[id] : data.labels[place];
-      const cells = [data.paths[place], label < 0 ? "" : data.classes[label]];
-      if (splits) cells.push(data.splits[place] ?? "");
+      const cells = others.map((name) => data.columns[name][place] ?? "");
+      cells.push(label < 0 ? "" : data.classes[label]);
       lines.push(cells.map(quoted).join(","));
     });
     return `${lines.join("\n")}\n`;

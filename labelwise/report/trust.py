@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from labelwise import bundle
 from labelwise.data.dataset import Dataset
 from labelwise.held_out import of_one_repeat
 from labelwise.leaderboard import pool
@@ -55,6 +56,8 @@ def section(run: RunFolder, dataset: Dataset) -> dict[str, Any] | None:
         return None
     labels, proba, parts = of_one_repeat(pool(run.trials(row)), dataset.groups)
     helped = trust["temperature"] != 1
+    # An older labelwise has not given its models what this page would promise.
+    used = bundle.load(run.folder / "model").calibration is not None
     tempered = crossed(labels, proba, parts) if helped else proba
     lines = [_bars("at its temperature" if helped else "as it is", AFTER, labels, tempered)]
     lines += [_bars("as it was", BEFORE, labels, proba)] if helped else []
@@ -62,6 +65,7 @@ def section(run: RunFolder, dataset: Dataset) -> dict[str, Any] | None:
     lines[0] = Line(**{**vars(lines[0]), "thin": [[(lowest, lowest), (1.0, 1.0)]]})
     return {
         "temperature": f"{trust['temperature']:.2f}" if helped else None,
+        "used": used,
         "count": text.count(trust["count"]),
         "reliability": chart(
             "right, %", lines, x_label="confidence", percent=True, limits=(0.0, 1.0)
