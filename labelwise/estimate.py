@@ -43,7 +43,8 @@ class Fit:
         """Seconds of the fit and of its model's answers."""
         base = min(cost.fit, EVERY_FIT)
         portion = self.everything if cost.everything else self.portion
-        learning = portion * (cost.fit - base + cost.epoch * passes)
+        epoch = cost.fixed + portion * (cost.epoch - cost.fixed)
+        learning = portion * (cost.fit - base) + epoch * passes
         answers = cost.validate * epochs * self.validation + cost.answer * self.answered
         return self.weight * (base + learning + answers)
 

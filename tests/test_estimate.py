@@ -79,3 +79,8 @@ def test_every_variant_and_every_pair_with_the_best_is_judged():
 @pytest.mark.parametrize("classes", [0, 1, 2, 40])
 def test_judging_can_be_rehearsed_for_any_number_of_classes(classes):
     assert 0 < judging_seconds(classes) < np.inf
+
+
+def test_what_an_epoch_takes_however_few_images_is_not_divided():
+    cost = Cost(epoch=8.0, fixed=6.0)
+    assert Fit(1.0, 0.5, 0, 0).seconds(cost, 3.0, 3) == 3 * (6 + 0.5 * 2)

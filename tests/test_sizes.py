@@ -200,6 +200,28 @@ def test_reading_is_rehearsed_on_neighbors_until_there_is_enough_to_tell(task, m
     assert found < 0.012  # 0.006 for one core; a spread-out sample says 0.04
 
 
+def test_what_an_epoch_of_few_images_takes_however_few_is_told(task, monkeypatch):
+    """A step of 8 images that takes 0.1 s and 0.01 s for each image."""
+    recipe = Cnn(preset="open", batch=250, least_steps=2)
+    monkeypatch.setattr(
+        "labelwise.recipe.scratch.step_seconds", lambda learn, seconds: 0.1 + 0.01 * learn(3)
+    )
+    sizes = []
+    monkeypatch.setattr(
+        "labelwise.recipe.scratch.blank",
+        lambda images, shape, device: sizes.append(images // 3) or blank(images, shape, device),
+    )
+    monkeypatch.setattr(
+        "labelwise.recipe.scratch.train",
+        lambda *args, **more: ([{"seconds": float(sizes[-1])}], None),
+    )
+    cost = recipe.sizes(task)[0].cost(task, Context())
+    batch = sizes[0]
+    assert sizes == [batch, batch // 2]
+    steps = cost.epoch / (0.1 + 0.01 * batch)
+    assert cost.fixed == pytest.approx(0.1 * steps)
+
+
 def test_the_cost_of_a_size_has_all_its_parts(task):
     cost = Cnn(preset="open").sizes(task)[0].cost(task, Context())
     assert min(cost.fit, cost.epoch, cost.answer) > 0

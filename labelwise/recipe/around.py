@@ -296,7 +296,8 @@ class Around(Recipe):
         growth = 1 + open_ / max(1, len(task.labeled)) / 2
         fits = 1 + steps * growth
         answers = steps * open_ * own.answer
-        return replace(own, fit=own.fit * (fits + 1) + answers, epoch=own.epoch * fits)
+        epoch, fixed = own.epoch * fits, own.fixed * fits
+        return replace(own, fit=own.fit * (fits + 1) + answers, epoch=epoch, fixed=fixed)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

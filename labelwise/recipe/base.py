@@ -176,6 +176,7 @@ class Cost:
             `pooled`.
         fit: for one fit of the task that was measured.
         epoch: for an epoch of it that leaves no image out, before validation.
+        fixed: what of an epoch a fit of fewer images takes as well.
         validate: for an image of the validation part, after every epoch.
         answer: for an image that a fitted model answers for.
         everything: whether a fit learns from images without a label as well; its seconds then do
@@ -185,6 +186,7 @@ class Cost:
     once: float = 0.0
     fit: float = 0.0
     epoch: float = 0.0
+    fixed: float = 0.0
     validate: float = 0.0
     answer: float = 0.0
     everything: bool = False

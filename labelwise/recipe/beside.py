@@ -71,7 +71,8 @@ class Beside(FromScratch):
             return own
         assert self.twin is not None
         twin = self.twin.recipe.cost(task, context)
-        return replace(own, fit=own.fit + twin.fit, epoch=own.epoch + twin.epoch)
+        epoch, fixed = own.epoch + twin.epoch, own.fixed + twin.fixed
+        return replace(own, fit=own.fit + twin.fit, epoch=epoch, fixed=fixed)
 
     @property
     def decides_on_validation(self) -> bool:

@@ -42,6 +42,7 @@ Mirror = Literal["no", "yes", "color"]
 
 MOST_EPOCHS = 30  # planned for where the number was left open
 MOST_UNSTOPPED = 300  # the same without early stopping: all the time is for learning
+SMALLEST_TOLD = 8  # images of a step, from which on half of them are timed as well
 WHITENED = 2048  # images that whitening filters are made of
 # What a preset does not say.
 PLAIN: Mapping[str, Any] = {
@@ -180,29 +181,40 @@ class FromScratch(Recipe):
         preprocessing, count = self._input(task), len(self._places(task))
         network = self._unscaled(task, preprocessing, context.device)
         batch, repeated = pace(count, self._step, self.least_steps or 0)
-        batch = min(batch, max(2, count))
-        own = max(1, (self.batch or 1) * batch // self._step)
-        rehearsed = replace(self, batch=own, epochs=1, patience=0, least_steps=0, share=1.0)
+        shrinks, batch = batch < self._step, min(batch, max(2, count))
+        steps = count * repeated / batch
 
-        def learn(steps: int) -> float:
-            examples = blank(steps * batch, preprocessing.shape, context.device)
-            objective = rehearsed._objective(network, examples, None)
-            history, _ = train(
-                network,
-                objective,
-                replace(rehearsed._schedule, lr=0.0),
-                generator=torch.Generator(),
-                work=_work(network, objective),
-            )
-            return float(history[0]["seconds"])
+        def step(batch: int) -> float:
+            own = max(1, (self.batch or 1) * batch // self._step)
+            rehearsed = replace(self, batch=own, epochs=1, patience=0, least_steps=0, share=1.0)
 
+            def learn(steps: int) -> float:
+                examples = blank(steps * batch, preprocessing.shape, context.device)
+                objective = rehearsed._objective(network, examples, None)
+                history, _ = train(
+                    network,
+                    objective,
+                    replace(rehearsed._schedule, lr=0.0),
+                    generator=torch.Generator(),
+                    work=_work(network, objective),
+                )
+                return float(history[0]["seconds"])
+
+            return step_seconds(learn, context.timing)
+
+        each, fixed = step(batch), 0.0
+        if shrinks and batch >= SMALLEST_TOLD:
+            # Fewer images are as many steps with fewer each, which take nearly as long.
+            half = batch // 2
+            fixed = (step(half) * batch - each * half) / (batch - half)
         everything = task.images.dataset
         read = everything.usable if self.uses_unlabeled else everything.labeled
         validate, answer = answer_seconds(network, preprocessing.shape, context.device)
         return Cost(
             once=reading_seconds(task.images, everything.images(read), preprocessing),
             fit=EVERY_FIT,
-            epoch=step_seconds(learn, context.timing) * count * repeated / batch,
+            epoch=each * steps,
+            fixed=min(max(fixed, 0.0), each) * steps,
             validate=validate,
             answer=answer,
             everything=self.uses_unlabeled,
