@@ -78,7 +78,7 @@ def spread(labels: np.ndarray, proba: np.ndarray, method: str) -> str:
         order = rng.permutation(len(labels))
         one, other = np.array_split(order, 2)
         limits = quantiles(labels[one], proba[one], COVERAGE, method)
-        inside = sets(proba[other], limits, method)
+        inside = sets(proba[other], limits, method, rng.random(len(other)))
         covered.append(inside[np.arange(len(other)), labels[other]].mean())
         size.append(inside.sum(axis=1).mean())
     return f"{100 * np.mean(covered):.1f} ± {100 * np.std(covered):.1f} %, {np.mean(size):.2f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -266,7 +267,7 @@ class Model:
                 if novelty > threshold:
                     row["status"] = UNKNOWN
                 elif limits is not None:
-                    row["set"] = self._set(proba, limits, sets)
+                    row["set"] = self._set(decoded, proba, limits, sets)
                 if row["status"] == OK:
                     row |= {"label": self.class_names[best], "probability": float(proba[best])}
             rows.append(row)
@@ -281,9 +282,15 @@ class Model:
         self.require_head()
         return self._forward(pixels)[1].numpy()
 
-    def _set(self, proba: np.ndarray, limits: tuple[float, ...], method: str) -> list[str]:
+    def _set(
+        self, decoded: Decoded, proba: np.ndarray, limits: tuple[float, ...], method: str
+    ) -> list[str]:
         """Names of the classes of (K,) probabilities that cannot be excluded."""
-        inside = conformal.sets(proba[None], limits, method)[0]
+        # By its pixels, so that the same image always gets the same set.
+        assert decoded.pixels is not None
+        seed = int.from_bytes(hashlib.sha256(decoded.pixels.tobytes()).digest()[:8], "big")
+        luck = conformal.lucks(1, seed)
+        inside = conformal.sets(proba[None], limits, method, luck)[0]
         ranked = np.argsort(-proba, kind="stable")
         return [self.class_names[k] for k in ranked if inside[k]]
 

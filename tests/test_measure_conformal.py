@@ -19,6 +19,7 @@ from labelwise.measure.conformal import (
     all_quantiles,
     check_coverage,
     crossed_coverage,
+    lucks,
     needed,
     quantile,
     quantiles,
@@ -72,7 +73,9 @@ def test_sets_equal_those_of_mapie(method, theirs, coverage):
     peer.conformalize(proba[:300], labels[:300])
     options = {"include_last_label": False} if method == "aps" else {}
     _, expected = peer.predict_set(proba[300:], conformity_score_params=options)
-    inside = sets(proba[300:], quantiles(labels[:300], proba[:300], coverage, method), method)
+    # Both without luck, and limits by hand.
+    own = scores(proba[:300], method)[np.arange(300), labels[:300]]
+    inside = sets(proba[300:], (quantile(own, coverage),), method, np.zeros(300))
     if method == "aps":  # theirs are never empty
         empty = np.flatnonzero(~inside.any(axis=1))
         inside[empty, proba[300:].argmax(axis=1)[empty]] = True
@@ -89,7 +92,7 @@ def test_coverage_over_random_splits_is_what_theory_gives(method):
         order = rng.permutation(1500)
         one, other = order[:calibration], order[calibration:]
         limits = quantiles(labels[one], proba[one], coverage, method)
-        inside = sets(proba[other], limits, method)
+        inside = sets(proba[other], limits, method, rng.random(len(other)))
         found.append(inside[np.arange(len(other)), labels[other]].mean())
     places = math.ceil(coverage * (calibration + 1))
     expected = places / (calibration + 1)
@@ -124,7 +127,7 @@ def test_it_is_known_how_many_images_it_takes(coverage):
 @given(some_answers, st.sampled_from(["lac", "aps", "raps"]))
 def test_a_more_probable_class_is_in_the_set_if_a_less_probable_one_is(data, method):
     labels, proba = data
-    inside = sets(proba, quantiles(labels, proba, 0.8, method), method)
+    inside = sets(proba, quantiles(labels, proba, 0.8, method), method, lucks(len(proba), 5))
     order = np.argsort(-proba, axis=1, kind="stable")
     ranked = np.take_along_axis(inside, order, axis=1)
     assert (ranked[:, 1:] <= ranked[:, :-1]).all()
@@ -135,6 +138,18 @@ def test_scores_by_hand():
     assert scores(proba, "lac")[0] == pytest.approx([0.8, 0.5, 0.9, 0.8])
     assert scores(proba, "aps")[0] == pytest.approx([0.7, 0.5, 1.0, 0.9])
     assert scores(proba, "raps")[0] == pytest.approx([0.7, 0.5, 1.1, 0.95])
+    assert scores(proba, "aps", [0.5])[0] == pytest.approx([0.6, 0.25, 0.95, 0.8])
+
+
+@pytest.mark.parametrize("method", ["aps", "raps"])
+def test_of_two_classes_one_can_be_excluded_though_many_answers_are_wrong(method):
+    labels, proba = answers(4000, classes=2, signal=1.5)
+    assert (proba.argmax(axis=1) != labels).mean() > 0.1
+    limits = quantiles(labels[:2000], proba[:2000], 0.9, method)
+    inside = sets(proba[2000:], limits, method, lucks(2000, 3))
+    covered = inside[np.arange(2000), labels[2000:]].mean()
+    assert covered == pytest.approx(0.9, abs=0.025)
+    assert inside.sum(axis=1).mean() < 1.8
 
 
 def test_every_class_gets_a_quantile_of_its_own():
@@ -148,7 +163,7 @@ def test_nothing_is_excluded_where_there_are_too_few_images():
     labels, proba = answers(8)
     limits = quantiles(labels, proba, 0.9, "lac")
     assert math.isinf(limits[0])
-    assert sets(proba, limits, "lac").all()
+    assert sets(proba, limits, "lac", np.zeros(len(proba))).all()
     assert "0.9" not in all_quantiles(labels, proba)["lac"]
     assert "0.8" in all_quantiles(labels, proba)["lac"]
 

@@ -26,7 +26,7 @@ COVERAGES = (0.8, 0.9, 0.95, 0.98, 0.99)  # that a model keeps quantiles for
 METHODS = {
     "lac": "one minus the probability of the class (Sadinle et al. 2019, arXiv:1609.00451)",
     "aps": "probability of the class and all more probable ones (Romano et al. 2020, "
-    "arXiv:2006.02544, without randomization)",
+    "arXiv:2006.02544)",
     "raps": "the same and a penalty for every class beyond the second (Angelopoulos et al. 2021, "
     "arXiv:2009.14193)",
     "per-class": "as lac, with a quantile for every class, so that the coverage holds in each",
@@ -35,14 +35,21 @@ USUAL = "lac"
 PENALTY, FREE = 0.05, 2  # of raps: per rank beyond so many
 
 
-def scores(proba: npt.ArrayLike, method: str) -> Floats:
-    """How little every class fits; float64 (N, K), of probabilities (N, K)."""
+def scores(proba: npt.ArrayLike, method: str, luck: npt.ArrayLike = 0.0) -> Floats:
+    """How little every class fits; float64 (N, K), of probabilities (N, K).
+
+    Args:
+        luck: uniform on [0, 1), one per image (N,): so much of a class's own probability does not
+            count in the sums of aps and raps. Without it the last class always has the sum 1, so
+            that of two classes none can be excluded where one in ten answers is wrong.
+    """
     check_method(method)
     values = np.asarray(proba, dtype=np.float64)
     if method in ("lac", "per-class"):
         return 1 - values
     order = np.argsort(-values, axis=1, kind="stable")
-    total = np.cumsum(np.take_along_axis(values, order, axis=1), axis=1)
+    ranked = np.take_along_axis(values, order, axis=1)
+    total = np.cumsum(ranked, axis=1) - np.asarray(luck).reshape(-1, 1) * ranked
     if method == "raps":
         total = total + PENALTY * np.maximum(np.arange(1, values.shape[1] + 1) - FREE, 0)
     result = np.empty_like(values)
@@ -75,20 +82,28 @@ def quantiles(
         proba: float (N, K), of images that the model has not learned from.
     """
     labels, proba = check_rows(labels, proba)
-    own = scores(proba, method)[np.arange(len(labels)), labels]
+    own = scores(proba, method, lucks(len(labels)))[np.arange(len(labels)), labels]
     if method != "per-class":
         return (quantile(own, coverage),)
     return tuple(quantile(own[labels == k], coverage) for k in range(proba.shape[1]))
 
 
-def sets(proba: npt.ArrayLike, limits: tuple[float, ...], method: str) -> npt.NDArray[np.bool_]:
+def lucks(images: int, seed: int = 0) -> Floats:
+    """What chance adds to the scores of some images; float64 (N,), uniform on [0, 1)."""
+    return np.random.default_rng(seed).random(images)
+
+
+def sets(
+    proba: npt.ArrayLike, limits: tuple[float, ...], method: str, luck: npt.ArrayLike
+) -> npt.NDArray[np.bool_]:
     """Whether a class is in the set of an image; (N, K).
 
     Args:
         limits: what `quantiles` gives; beyond an infinite one nothing can be excluded.
+        luck: as in `scores`, drawn apart from that of the images the limits come from.
     """
     # Sums of probabilities that are equal but for rounding count as equal.
-    return scores(proba, method) <= np.asarray(limits) + 1e-12
+    return scores(proba, method, luck) <= np.asarray(limits) + 1e-12
 
 
 @dataclass(frozen=True)
@@ -125,11 +140,11 @@ def crossed_coverage(
     """
     labels, proba = check_rows(labels, proba)
     parts = np.asarray(parts)
-    inside = np.empty(proba.shape, dtype=bool)
+    inside, luck = np.empty(proba.shape, dtype=bool), lucks(len(labels), seed=1)
     for part in np.unique(parts):
         own = parts == part
         limits = quantiles(labels[~own], proba[~own], coverage, method)
-        inside[own] = sets(proba[own], limits, method)
+        inside[own] = sets(proba[own], limits, method, luck[own])
     hit, size = inside[np.arange(len(labels)), labels], inside.sum(axis=1)
     classes = [hit[labels == k] for k in range(proba.shape[1])]
     many = [of.mean() for of in classes if len(of) >= FEWEST_OF_CLASS]
