@@ -297,8 +297,8 @@ def _finish(
     if split.fold == FINAL:
         for stage, earlier in fitted.stages.items():
             bundle.save(earlier, trial.folder / f"model-{stage}")
-        assert known is not None
-        model = dataclasses.replace(model, novelty=known.novelty, calibration=known.calibration)
+        if known is not None:
+            model = dataclasses.replace(model, novelty=known.novelty, calibration=known.calibration)
         bundle.save(model, trial.folder / "model")
     else:
         judge(model, trial, dataset, split.held_out, absent)

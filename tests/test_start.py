@@ -180,7 +180,7 @@ def test_the_images_that_the_start_has_learned_from_are_said_and_those_of_the_te
     first = labelwise.train(data, recipe="cnn(epochs=1)", out=tmp_path / "first", folds=2)
     recipe = f"cnn(backbone={first.folder}, epochs=1)"
     run = labelwise.train(data, recipe=recipe, out=tmp_path / "second", folds=2)
-    (said,) = (text for text in run.record["warnings"] if "backbone" in text)
+    (said,) = (text for text in run.record["warnings"] if "learned from" in text)
     assert "has learned from 36 of the 48 images" in said
     assert "Of the 12 images of the test part it has seen none." in said
     assert [origin["license"] for origin in run.record["backbones"]] == ["that of the saved model"]

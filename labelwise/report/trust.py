@@ -57,7 +57,8 @@ def section(run: RunFolder, dataset: Dataset) -> dict[str, Any] | None:
     labels, proba, parts = of_one_repeat(pool(run.trials(row)), dataset.groups)
     helped = trust["temperature"] != 1
     # An older labelwise has not given its models what this page would promise.
-    used = bundle.load(run.folder / "model").calibration is not None
+    folder = run.folder / "model"
+    used = not folder.exists() or bundle.load(folder).calibration is not None
     tempered = crossed(labels, proba, parts) if helped else proba
     lines = [_bars("at its temperature" if helped else "as it is", AFTER, labels, tempered)]
     lines += [_bars("as it was", BEFORE, labels, proba)] if helped else []
