@@ -29,6 +29,7 @@ from labelwise.use import opened
 TOGETHER = 16  # images in memory
 FEW = 10  # images below which nothing is said about shortcuts
 MOST_CHANNELS = 16
+SMALL = 32  # a side, of the mean map in which a shortcut is looked for
 PAGE = "index.html"
 
 
@@ -102,9 +103,6 @@ def explain(
     write_text(page, render(table, used, alarm))
     kept = table.drop(columns="channels")
     return Explanation(page, kept, used, alarm)
-
-
-SMALL = 32  # a side, of the maps that are kept to look for a shortcut
 
 
 def _explained(
