@@ -18,7 +18,7 @@ from labelwise.data.load import Loadable, load
 from labelwise.embedding import Advance
 from labelwise.errors import DataError, OptionError
 from labelwise.files import as_path, expanded, write_parquet, write_text
-from labelwise.folders import check_same_data
+from labelwise.folders import RUN_FILE, check_same_data
 from labelwise.measure.suspicion import NEIGHBORS, disagreement, doubt, suspicion
 from labelwise.nn.graph import neighbors, spread_out
 from labelwise.nn.projected import Projected
@@ -84,9 +84,20 @@ def audit(
     if accept is not None and (folder / CORRECTED).exists():
         raise OptionError(f"{folder / CORRECTED} exists. Move it away, or give another --out.")
     done = run if isinstance(run, Run) else Run(as_path(run, "run"))
+    if not (done.folder / RUN_FILE).exists():
+        raise DataError(
+            f"{done.folder}: there is no run. Give the folder that `labelwise compare --out` or "
+            "`labelwise train --out` has made."
+        )
     record = done.record
     source = record["data"]["source"] if data is None else data
-    dataset = load(source, target=record["data"]["target"], progress=progress)
+    try:
+        dataset = load(source, target=record["data"]["target"], progress=progress)
+    except DataError as error:
+        if data is not None:
+            raise
+        message = f"{error} These were the data of the run: say with --data where they are."
+        raise DataError(message) from None
     check_same_data(done.folder, record, dataset)
     files = _files(source, dataset)
     refused = None if files is not None else NO_FILES

@@ -489,7 +489,8 @@ def explain(
         )
     aside = int((shown.table["status"] != "ok").sum())
     if aside:
-        print(f"labelwise: {aside} files are set aside; the page says why", file=sys.stderr)
+        files = "1 file is" if aside == 1 else f"{aside} files are"
+        print(f"labelwise: {files} set aside; the page says why", file=sys.stderr)
     if shown.alarm:
         print(f"labelwise: {shown.alarm}", file=sys.stderr)
     print(shown.page.resolve())

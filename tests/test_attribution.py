@@ -292,7 +292,7 @@ def test_the_command_writes_the_page_and_says_what_is_set_aside(saved, photos, t
     done = CliRunner().invoke(cli.app, [*words, "--channels", "1"])
     assert done.exit_code == 0
     assert done.stdout.strip() == str((tmp_path / "out" / "index.html").resolve())
-    assert "1 files are set aside" in done.stderr
+    assert "1 file is set aside" in done.stderr
     wrong = CliRunner().invoke(cli.app, [*words, "--channels", "a"])
     assert "expected whole numbers" in str(wrong.exception)
 

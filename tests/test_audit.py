@@ -172,6 +172,20 @@ def test_other_data_than_the_run_had_are_refused(run, tmp_path):
         labelwise.audit(run, out=tmp_path / "audit", accept=7)
 
 
+def test_a_run_or_data_that_are_not_there_are_one_sentence(tmp_path):
+    with pytest.raises(DataError, match="there is no run"):
+        labelwise.audit(tmp_path / "nosuch", out=tmp_path / "audit")
+    (tmp_path / "photos").mkdir()
+    photos = gratings_folder(tmp_path / "photos", 4)
+    recipe = "mlp(hidden=4, epochs=1, least_steps=0)"
+    run = labelwise.train(photos, recipe=recipe, out=tmp_path / "run", folds=2)
+    photos.rename(tmp_path / "moved")
+    with pytest.raises(DataError, match="say with --data where they are"):
+        labelwise.audit(run, out=tmp_path / "audit")
+    found = labelwise.audit(run, tmp_path / "moved", out=tmp_path / "audit")
+    assert len(found.table) == 12
+
+
 def test_the_command_says_how_many_are_suspicious(run, tmp_path):
     words = ["audit", str(run.folder), "--out", str(tmp_path / "audit"), "--quiet"]
     done = CliRunner().invoke(cli.app, [*words, "--accept", "0.8"])
