@@ -17,6 +17,7 @@ from labelwise import cli
 from labelwise.data.load import load
 from labelwise.errors import DataError, OptionError
 from labelwise.measure.suspicion import disagreement, doubt, suspicion
+from tests.browser import in_browser
 from tests.tasks import gratings_file, gratings_folder
 from tests.test_measure_calibration import some_answers
 
@@ -147,6 +148,23 @@ def test_neighbors_are_asked_where_the_network_has_not_learned_the_labels(photos
     found = labelwise.audit(run, out=tmp_path / "audit")
     assert found.table["neighbors"].between(0, 1).all()
     assert "of its neighbors have another label" in found.page.read_text()
+
+
+CHOOSE = """
+  document.querySelectorAll("input[value=change]")[0].click();
+  document.querySelectorAll("input[value=out]")[1].click();
+  document.getElementById("state").append(` ${document.getElementById("save").disabled}`)
+"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, 400])
+def test_what_is_chosen_in_a_browser_goes_into_the_manifest(found, tmp_path, width):
+    dom = in_browser(found.page, tmp_path, do=CHOOSE, width=width)
+    assert "1 changed, 1 left out false" in " ".join(dom.words)
+    classes = [attributes.get("class") for tag, attributes in dom.tags if tag == "li"]
+    assert "changed" in classes
+    assert "out" in classes
 
 
 def test_hostile_names_stay_text(tmp_path):

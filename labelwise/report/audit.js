@@ -44,5 +44,5 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   });
 
-  document.documentElement.dataset.ready = "true";
+  document.documentElement.dataset.ready = "yes";
 })();
