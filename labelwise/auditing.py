@@ -19,6 +19,7 @@ from labelwise.embedding import Advance
 from labelwise.errors import DataError, OptionError
 from labelwise.files import as_path, expanded, write_parquet, write_text
 from labelwise.folders import RUN_FILE, check_same_data
+from labelwise.held_out import by_image
 from labelwise.measure.suspicion import NEIGHBORS, disagreement, doubt, suspicion
 from labelwise.nn.graph import neighbors, spread_out
 from labelwise.nn.projected import Projected
@@ -122,9 +123,7 @@ def _ranked(folder: Path, dataset: Dataset) -> tuple[pd.DataFrame, dict[int, lis
     if row is None:
         raise DataError(f"{folder}: no label was judged in this run, so none can be suspected.")
     found = run.predictions(row)
-    # With repeats, the mean over them.
-    mean = pd.DataFrame(found.proba).groupby(found.ids).mean()
-    ids, proba = mean.index.to_numpy(np.int64), mean.to_numpy()
+    ids, proba = by_image(found.ids, found.proba)
     labels = dataset.labels[ids]
     near, cosines, blind = _nearest(folder, dataset, ids)
     doubts = doubt(labels, proba)

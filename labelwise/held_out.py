@@ -21,6 +21,12 @@ def probabilities(table: pd.DataFrame) -> np.ndarray:
     return proba / proba.sum(axis=1, keepdims=True)
 
 
+def by_image(ids: np.ndarray, proba: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ids, ascending, and the mean over repeats of each; int64 (N,) and float64 (N, K)."""
+    mean = pd.DataFrame(proba).groupby(ids).mean()
+    return mean.index.to_numpy(np.int64), mean.to_numpy()
+
+
 def of_one_repeat(
     table: pd.DataFrame, groups: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from labelwise.data.dataset import Dataset
-from labelwise.held_out import of_one_repeat, probabilities
+from labelwise.held_out import by_image, of_one_repeat, probabilities
 from labelwise.measure import (
     corrected_for_selection,
     evaluate,
@@ -124,9 +124,7 @@ def suspects(table: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
     """
     if not len(table):
         return pd.DataFrame(columns=["id", "path", "label", "proposed", "score"])
-    proba = probabilities(table)
-    mean = pd.DataFrame(proba).groupby(table["id"].to_numpy()).mean()
-    ids, proba = mean.index.to_numpy(), mean.to_numpy()
+    ids, proba = by_image(table["id"].to_numpy(), probabilities(table))
     labels, proposed = dataset.labels[ids], proba.argmax(axis=1)
     names = np.array(dataset.class_names, dtype=object)
     result = pd.DataFrame(

@@ -175,17 +175,18 @@ def _cards(
         some = chosen.iloc[start : start + TOGETHER].to_dict("records")
         pixels = stored_pixels(dataset.images([row["id"] for row in some]), model.preprocessing)
         for_answer = attribute(model, pixels, np.array([place[row["predicted"]] for row in some]))
-        for_label = attribute(model, pixels, np.array([place[row["label"]] for row in some]))
+        wrong = [index for index, row in enumerate(some) if row["label"] != row["predicted"]]
+        labels = np.array([place[some[index]["label"]] for index in wrong], np.int64)
+        for_label = dict(zip(wrong, attribute(model, pixels[wrong], labels).heat, strict=True))
         method = for_answer.method
         for index, row in enumerate(some):
             number = f"{len(cards) + 1:05}"
-            wrong = row["label"] != row["predicted"]
             names = {"input": f"{number}-input.png", "answer": f"{number}-answer.png"}
             save(folder / names["input"], shown(pixels[index]))
             save(folder / names["answer"], overlay(pixels[index], for_answer.heat[index]))
-            if wrong:
+            if index in for_label:
                 names["given"] = f"{number}-label.png"
-                save(folder / names["given"], overlay(pixels[index], for_label.heat[index]))
+                save(folder / names["given"], overlay(pixels[index], for_label[index]))
             like = [] if near is None else list(_like(near, row["id"], folder, model, number))
             cards.append(
                 {

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from labelwise import bundle
 from labelwise.attribution.attribute import METHODS
 from labelwise.attribution.examination import Examination, examine
 from labelwise.attribution.kept import FILE
@@ -29,12 +28,11 @@ PASSED = {True: "passed", False: "failed", None: "not made"}
 def section(run: RunFolder, dataset: Dataset) -> dict[str, Any] | None:
     """The section for the recommended model; None where nothing was judged."""
     row = run.judged
-    folder = run.folder / "model"
-    if row is None or not folder.exists():
+    if row is None or run.model is None:
         return None
     # Never of the test part: who looks at its images and then decides again has none left.
     rows = _sample(run.predictions(row), run.record["settings"]["seed"])
-    model = with_backbone(bundle.load(folder))
+    model = with_backbone(run.model)
     kept = [pd.read_parquet(f) for t in run.trials(row) if (f := t.folder / FILE).exists()]
     examined = examine(model, dataset, rows, kept)
     return {

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from labelwise import bundle
 from labelwise.data.split import FINAL
 from labelwise.files import read_json
 from labelwise.held_out import probabilities
 from labelwise.leaderboard import pool
+from labelwise.model import Model
 from labelwise.trials import DONE, Trial
 
 
@@ -83,6 +85,12 @@ class RunFolder:
         """The recommended row if it was judged; without labels nothing can be."""
         row = self.recommended
         return row if row is not None and row["metrics"] is not None else None
+
+    @cached_property
+    def model(self) -> Model | None:
+        """The recommended model; None where it is not there."""
+        folder = self.folder / "model"
+        return bundle.load(folder) if folder.exists() else None
 
     @cached_property
     def openings(self) -> list[dict[str, Any]]:

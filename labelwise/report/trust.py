@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from labelwise import bundle
 from labelwise.data.dataset import Dataset
 from labelwise.held_out import of_one_repeat
 from labelwise.leaderboard import pool
@@ -57,8 +56,7 @@ def section(run: RunFolder, dataset: Dataset) -> dict[str, Any] | None:
     labels, proba, parts = of_one_repeat(pool(run.trials(row)), dataset.groups)
     helped = trust["temperature"] != 1
     # An older labelwise has not given its models what this page would promise.
-    folder = run.folder / "model"
-    used = not folder.exists() or bundle.load(folder).calibration is not None
+    used = run.model is None or run.model.calibration is not None
     tempered = crossed(labels, proba, parts) if helped else proba
     lines = [_bars("at its temperature" if helped else "as it is", AFTER, labels, tempered)]
     lines += [_bars("as it was", BEFORE, labels, proba)] if helped else []
