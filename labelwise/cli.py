@@ -49,7 +49,7 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         help="Folder or archive of images, CSV, JSON lines or Parquet manifest, .npz or .npy, "
-        "folder of Parquet files, or a name (digits, elpv).",
+        "folder of Parquet files, or a name (digits, elpv, mnist, ...).",
     ),
 ]
 Saved = Annotated[

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import os
 from collections.abc import Sized
 from pathlib import Path
 
-from labelwise.data import named, objects
+from labelwise.data import known, named, objects
 from labelwise.data.archive import ARCHIVES, read_archive
 from labelwise.data.arrays import ArraySource, read_npz, rows_of
 from labelwise.data.blocks import as_block
@@ -27,9 +28,10 @@ from labelwise.files import expanded
 
 _TABLES = (".csv", ".tsv", ".txt", ".parquet", *JSON_LINES)
 _OTHER_ARCHIVES = (".7z", ".rar", ".zst", ".lz4")
+_NAMES = (*named.NAMES, *known.KNOWN)
 _EXPECTED = (
     "a folder of images, a .zip or .tar of them, a manifest (.csv, .jsonl, .parquet), an .npz or "
-    f".npy file, or one of the data sets {first_few(named.NAMES)}"
+    f".npy file, or one of the data sets {first_few(_NAMES)}"
 )
 _BESIDE_PARQUET = (".parquet", ".md", ".json", ".txt", ".yaml", ".gitattributes")
 
@@ -47,9 +49,10 @@ def load(
         source: a folder of images, an archive of one (.zip, .tar, .tar.gz, .tar.bz2, .tar.xz), a
             manifest (.csv, .jsonl, .parquet), arrays (.npz, or .npy with a CSV beside it), a
             folder of Parquet files with encoded images, or the name of a data set ("digits",
-            "elpv"); a Dataset or DatasetDict of the package `datasets`, a data set of
-            `torchvision` or a Subset of one, or a dict of them by split; or a Dataset of
-            labelwise, which is returned as it is.
+            "elpv"; "mnist", "cifar10", "mammals", "stl10", "food" from LABELWISE_DATA); a Dataset
+            or DatasetDict of the package `datasets`, a data set of `torchvision` or a Subset of
+            one, or a dict of them by split; or a Dataset of labelwise, which is
+            returned as it is.
         target: the label column to learn, where there are several.
         progress: called with (done, total, what) while images are looked at.
 
@@ -68,7 +71,7 @@ def load(
     if not str(source):
         raise DataError(f"'' names no data. Expected {_EXPECTED}.")
     path = expanded(source)
-    if str(source) in named.NAMES and not path.exists():
+    if str(source) in _NAMES and not path.exists():
         return _named(str(source), target, progress)
     if not _exists(path):
         raise DataError(_not_found(path))
@@ -80,12 +83,22 @@ def load(
 
 
 def _named(name: str, target: str | None, progress: Progress | None) -> Dataset:
+    if name in known.KNOWN:
+        return dataclasses.replace(_known(name, target, progress), name=name)
     if name == "elpv":
         return _scanned(named.read_elpv(target), progress)
     refuse_target(target, "'digits'", only="label")
     images, labels = named.digits()
     block = as_block(images, "digits", [])
     return _in_memory("digits", ArraySource((block,), rows_of("digits", block), labels), progress)
+
+
+def _known(name: str, target: str | None, progress: Progress | None) -> Dataset:
+    if (place := known.file_of(name)) is not None:
+        return load(place, target=target, progress=progress)
+    if name == "mammals":
+        return _in_memory(name, known.mammals(target), progress)
+    return _scanned(objects.read_object(known.vision_parts(name), target), progress)
 
 
 def _folder(path: Path, target: str | None, progress: Progress | None) -> Dataset:
@@ -187,7 +200,7 @@ def _exists(path: Path) -> bool:
 def _not_found(path: Path) -> str:
     if os.path.islink(path):  # noqa: PTH114 (Path.is_symlink raises for a name that is too long)
         return f"{shown(path)!r} is a link to something that does not exist. Expected {_EXPECTED}."
-    candidates = list(named.NAMES)
+    candidates = list(_NAMES)
     if _exists(path.parent) and path.parent.is_dir():
         candidates += [item.name for item in path.parent.iterdir()]
     near = difflib.get_close_matches(path.name, candidates, n=3)
