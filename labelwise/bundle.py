@@ -164,8 +164,9 @@ def _fill(network: Network, file: Path, expected: Weights) -> None:
         raise BundleError(f"{file} {error}") from None
     _check_tensors(tensors, own, file)
     network.load_state_dict(tensors)
-    if isinstance(head := network.head, NeighborHead) and not head.is_sound:
-        raise BundleError(f"{file}: 'head.labels' names classes that there are not: damaged.")
+    for name, module in network.named_modules():
+        if isinstance(module, NeighborHead) and not module.is_sound:
+            raise BundleError(f"{file}: '{name}.labels' names classes that there are not: damaged.")
 
 
 def _check_tensors(

@@ -242,6 +242,10 @@ def compare(
         ),
     ] = None,
     save_models: SaveModels = None,
+    ensemble: Annotated[
+        bool | None,
+        typer.Option("--ensemble", help="Also a weighted mean of all variants' answers."),
+    ] = None,
     **options: Any,
 ) -> Any:
     """The main job: recipes side by side, a leaderboard, a report and the best model.
@@ -251,12 +255,12 @@ def compare(
     labelwise compare photos --out runs/first
     labelwise compare photos --out runs/curve --labels 1,4,25/class --recipes cnn,probe
     labelwise compare labels.csv --target species --test 0.2 --out runs/second
+    labelwise compare photos --out runs/mixed --recipes 'probe, finetune, cnn' --ensemble
     """
     from labelwise.run import compare as run_compare
 
-    return run_compare(
-        data, out=out, recipes=recipes, save_models=save_models, began=BEGAN, **options
-    )
+    options |= {"save_models": save_models, "ensemble": ensemble}
+    return run_compare(data, out=out, recipes=recipes, began=BEGAN, **options)
 
 
 @_run_command

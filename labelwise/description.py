@@ -93,6 +93,22 @@ class _Centroids(_Body):
     side: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
 
 
+class _Member(_Strict):
+    architecture: Annotated[_Layers | _Timm | _Centroids, Field(discriminator="kind")]
+    height: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+    width: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+    color: Literal["rgb", "gray"]
+    weight: Annotated[float, Field(gt=0, le=1)]
+    temperature: Annotated[float, Field(ge=COLDEST, le=HOTTEST)]
+
+
+class _Ensemble(_Strict):
+    kind: Literal["ensemble"]
+    mean: Means
+    std: Deviations
+    members: Annotated[list[_Member], Field(min_length=1, max_length=64)]
+
+
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -146,7 +162,7 @@ class Description(_Strict):
     labelwise: Annotated[str, Field(max_length=100)]
     class_names: Annotated[list[str], Field(max_length=100_000)]  # none: without a head
     preprocessing: _Preprocessing
-    architecture: Annotated[_Layers | _Timm | _Centroids, Field(discriminator="kind")]
+    architecture: Annotated[_Layers | _Timm | _Centroids | _Ensemble, Field(discriminator="kind")]
     recipe: Annotated[_Record, AfterValidator(lambda values: _typed(values, OF_RECIPE))]
     calibration: _Calibration | None = None
     unknown_threshold: _Novelty | None = None
@@ -178,6 +194,12 @@ class Description(_Strict):
         mean, std = len(self.architecture.mean), len(self.architecture.std)
         if mean != std or mean not in allowed:
             raise ValueError("mean and std must have a value for each channel of the images")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _answers(self) -> Description:
+        if self.architecture.kind == "ensemble" and not self.class_names:
+            raise ValueError("an ensemble must have classes")
         return self
 
 

@@ -15,7 +15,7 @@ from scipy.special import logsumexp
 
 from labelwise.backbones import Backbone
 from labelwise.data.dataset import Images
-from labelwise.data.preprocess import Preprocessing
+from labelwise.data.preprocess import Preprocessing, channels_of
 from labelwise.errors import BundleError, OptionError, UsageError
 from labelwise.measure import conformal
 from labelwise.measure.calibration import Calibration
@@ -118,7 +118,7 @@ class Model:
         bank = self.network.bank
         if bank is None:
             return embedding.new_full(embedding.shape[:1], np.nan)
-        return bank.distances(embedding.to(bank.points.device)).cpu()
+        return bank.distances(embedding.to(self.network.mean.device)).cpu()
 
     def embed(self, images: Images) -> np.ndarray:
         """Embeddings of images of any size; float32 (N, D)."""
@@ -366,9 +366,11 @@ def build(
             "chosen": [...]}, both with "mean" and "std": one per channel of the network. Layers may
             have "views", "hidden" (units of a deep head) and a "decoder" (text), and with it
             "prior": "normal" if the codes were trained to be distributed so. The third kind is
-            {"kind": "centroids", "count": K, "side": of a patch}. All may have "project" (the size
-            of the embedding, see `Projected`), "neighbors" (how many a `NeighborHead` holds), and
-            "bank" (how many images a `Bank` does).
+            {"kind": "centroids", "count": K, "side": of a patch}. All of these may have "project"
+            (the size of the embedding, see `Projected`), "neighbors" (how many a `NeighborHead`
+            holds), and "bank" (how many images a `Bank` does). The fourth is {"kind": "ensemble",
+            "members": [...]}, each with "architecture", "height", "width", "color", "weight" and
+            "temperature", see `Mixture`.
         classes: K, or None without a head.
         input_shape: (C, H, W); a network of three channels takes a gray image as three equal ones.
         body: of that architecture, if there is one; it is taken as it is, with its weights.
@@ -386,6 +388,9 @@ def build(
     from labelwise.nn.projected import Projected
     from labelwise.nn.taps import Taps
 
+    if architecture["kind"] == "ensemble":
+        assert classes is not None
+        return _ensemble(architecture, classes)
     height, width = input_shape[1:]
     image = (len(architecture["mean"]), height, width)
     made: torch.nn.Module
@@ -418,6 +423,25 @@ def build(
         network.head = NeighborHead(width, architecture["neighbors"], classes)
     if architecture.get("bank"):
         network.bank = Bank(architecture["bank"], cast("Body", made).widths[-1])
+    return network
+
+
+def _ensemble(architecture: Mapping[str, Any], classes: int) -> Network:
+    from labelwise.nn.mixture import Mixture, MixtureBank, MixtureHead
+    from labelwise.nn.network import Network
+
+    members = architecture["members"]
+    shapes = [(channels_of(m["color"]), m["height"], m["width"]) for m in members]
+    parts = [
+        build(member["architecture"], classes, shape)
+        for member, shape in zip(members, shapes, strict=True)
+    ]
+    weights = [member["weight"] for member in members]
+    temperatures = [member["temperature"] for member in members]
+    body = Mixture(parts, shapes, temperatures, classes)
+    network = Network(body, None, mean=architecture["mean"], std=architecture["std"])
+    network.head = cast("torch.nn.Linear", MixtureHead(weights, classes))  # used like one
+    network.bank = MixtureBank(weights)
     return network
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from labelwise.model import Model, build
-from labelwise.nn.bank import most_points
+from labelwise.nn.bank import Bank, most_points
 from labelwise.nn.network import Body
 
 
@@ -39,6 +39,6 @@ def with_bank(model: Model, embedding: np.ndarray) -> Model:
     own, classes, shape = model.network, len(model.class_names), model.preprocessing.shape
     network = build(architecture, classes, shape, own.body)
     network.head, network.decoder = own.head, own.decoder
-    assert network.bank is not None
+    assert isinstance(network.bank, Bank)
     network.bank.fill(torch.from_numpy(embedding))
     return dataclasses.replace(model, network=network.eval(), architecture=architecture)

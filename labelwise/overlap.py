@@ -1,6 +1,6 @@
-"""Overlap: classes of the data that a backbone has been trained to tell apart already.
+"""Overlap: classes and images of the data that a backbone has been trained on already.
 
-Whoever judges a network on classes it knows learns little about classes that it does not know.
+Whoever judges a network on what it knows learns little about what it does not know.
 """
 
 from __future__ import annotations
@@ -9,13 +9,52 @@ import re
 from collections.abc import Sequence
 from functools import cache
 
+import numpy as np
+
 from labelwise.backbones import Backbone
 from labelwise.backbones.pretrained import Pretrained
-from labelwise.transfer import SavedBackbone
+from labelwise.data.dataset import Dataset
+from labelwise.files import expanded
+from labelwise.recipe.variants import Variant
+from labelwise.transfer import SavedBackbone, familiar, find_backbone
 
 IMAGENET = "ImageNet"
 CLASSES_OF = {1000: "imagenet-1k", 11821: "imagenet-12k", 21841: "imagenet-22k"}
 SHOWN = 3  # names beside a class, and classes with them
+
+
+def backbones_of(variants: Sequence[Variant]) -> list[str]:
+    """Names of the backbones that variants build on, each once."""
+    return list(dict.fromkeys(name for v in variants for name in v.recipe.backbones))
+
+
+def known_already(variants: Sequence[Variant], dataset: Dataset, test: np.ndarray) -> list[str]:
+    """Warnings about backbones that have learned from images or classes of the data.
+
+    Args:
+        test: rows of the test part, int64 (N,).
+    """
+    warnings = []
+    for name in backbones_of(variants):
+        backbone = find_backbone(name)
+        seen = isinstance(backbone, SavedBackbone) and images_warning(backbone, dataset, test)
+        found = (seen, overlap_warning(backbone, dataset.class_names))
+        warnings += [sentence for sentence in found if sentence]
+    return warnings
+
+
+def images_warning(backbone: SavedBackbone, dataset: Dataset, test: np.ndarray) -> str | None:
+    """A sentence if a saved model has learned from images that are judged here."""
+    place, facts = expanded(backbone.name), backbone.model.facts
+    learned = familiar(place, facts, dataset, dataset.labeled)
+    if not learned:
+        return None
+    kept = len(test) and not familiar(place, facts, dataset, test)
+    but = f" Of the {len(test)} images of the test part it has seen none." if kept else ""
+    return (
+        f"The backbone {backbone.name!r} {learned}: whatever builds on it is judged on images that "
+        f"it knows, and looks better than it is.{but}"
+    )
 
 
 def overlap_warning(backbone: Backbone, class_names: Sequence[str]) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -24,14 +23,13 @@ from labelwise.data.split import (
     splits_from_table,
     splits_table,
 )
-from labelwise.errors import DataError, OptionError, RunError
+from labelwise.ensemble import check_name
+from labelwise.errors import DataError, OptionError
+from labelwise.execute import execute
 from labelwise.files import (
-    append_line,
     as_path,
-    expanded,
     intact,
     read_json,
-    remove_temporary,
     write_json,
     write_parquet,
 )
@@ -44,30 +42,18 @@ from labelwise.folders import (
     locked,
     run_folder,
 )
-from labelwise.leaderboard import add_test, make_leaderboard, pool, suspects
 from labelwise.machine import machine, torch_device, versions
 from labelwise.measure.metrics import check_metric
 from labelwise.model import Model
-from labelwise.overlap import overlap_warning
-from labelwise.plan import Plan, make_plan
-from labelwise.progress import Progress, Silent, clock, scanning
+from labelwise.overlap import backbones_of, known_already
+from labelwise.plan import make_plan
+from labelwise.progress import Progress, Silent, scanning
 from labelwise.recipe import RECIPES
 from labelwise.recipe.base import Context, Recipe
 from labelwise.recipe.variants import Variant, not_a_recipe, parse_variants, recipe_of
 from labelwise.record import read_record
-from labelwise.report.report import write_report
 from labelwise.settings import Settings, option_name
-from labelwise.store import tidy_stores
-from labelwise.transfer import SavedBackbone, familiar, find_backbone
-from labelwise.trials import (
-    Row,
-    absent_classes,
-    final_models,
-    judge,
-    rows_of,
-    run_finals,
-    run_folds,
-)
+from labelwise.transfer import find_backbone
 from labelwise.twins import alike, twins_of, with_twins
 
 MOST_SAID = 8  # warnings that are shown before the run; the report has all of them
@@ -180,6 +166,7 @@ def _run(
     dataset = load(data, target=settings.target, progress=scanning(progress))
     if not dataset.class_names:
         _check_without_labels(dataset, variants, settings)
+    _check_ensemble(settings, variants, dataset, asked.compared)
     with locked(folder):
         # Once more: while the data was looked at, another process may have begun this run.
         settings, variants = _settled(folder, asked, options, resume)
@@ -190,87 +177,12 @@ def _run(
                 folder, dataset, data, settings, command, variants, asked.any, progress, began
             )
         if record["status"] != DONE:
-            _execute(folder, dataset, settings, protocol, record, variants, progress)
+            execute(folder, dataset, settings, protocol, record, variants, progress)
         if settings.save_models != "all":
             # Only now: until the run is done, these spare a resumed one the final fits.
             for model in (folder / "trials").glob("*/*/model*"):
                 shutil.rmtree(model)
     return Run(folder)
-
-
-def _execute(
-    folder: Path,
-    dataset: Dataset,
-    settings: Settings,
-    protocol: Protocol,
-    record: dict[str, Any],
-    asked: Sequence[Variant],
-    progress: Progress,
-) -> None:
-    remove_temporary(folder)
-    tidy_stores()
-    started = time.perf_counter()
-    plan = Plan.from_json(record["plan"])
-    variants = plan.apply(asked)
-    context = Context(settings.seed, torch_device(settings.device))
-    rows = rows_of(variants, protocol.splits)
-    judged = bool(len(protocol.test))
-    everything = judged or not dataset.class_names or settings.save_models == "all"
-    progress.plan(_steps(rows, plan, everything))
-    progress.say(_announcement(dataset, protocol, variants, plan, settings))
-    for origin in record.get("backbones", ()):
-        progress.say(f"backbone {origin['name']}: license {origin['license']}")
-    for sentence in record["warnings"][:MOST_SAID]:
-        progress.say(f"note: {sentence}")
-    if len(record["warnings"]) > MOST_SAID:
-        progress.say(f"note: {len(record['warnings']) - MOST_SAID} more notes are in the report")
-
-    problems: dict[tuple[str, str], str] = {}
-    for number, row in enumerate(rows, start=1):
-        place = f"[{number}/{len(rows)}]"
-        problem = run_folds(row, dataset, folder, context, progress, place)
-        if problem is None and everything:
-            problem = run_finals(row, dataset, folder, context, progress, place)
-        if problem is not None:
-            problems[row.variant.name, row.labels] = problem
-    progress.begin("measuring")
-    leaderboard = make_leaderboard(
-        rows,
-        problems,
-        dataset,
-        folder,
-        twins=twins_of(asked),
-        metric=settings.metric,
-        seed=settings.seed,
-    )
-    progress.end()
-    if leaderboard["recommended"] is None:
-        reasons = "; ".join(f"{name}: {why}" for (name, _), why in problems.items())
-        raise RunError(f"No variant finished. {reasons}")
-    winner = next(
-        row
-        for row in rows
-        if row.variant.name == leaderboard["recommended"]
-        and row.labels == leaderboard["recommended_labels"]
-    )
-    if not everything:
-        # A final fit that nobody judges and nobody keeps would be wasted: only the winner's.
-        problem = run_finals(winner, dataset, folder, context, progress, "[final]")
-        if problem is not None:
-            raise RunError(f"The final fit of '{winner.variant.name}' failed: {problem}")
-    progress.begin("judging and writing the report")
-    if judged:
-        _open_test(rows, dataset, folder, protocol)
-        add_test(leaderboard, rows, dataset, folder, settings.seed)
-    write_json(folder / "leaderboard.json", leaderboard)
-    table = pool(winner.trials(folder, final=False))
-    write_parquet(folder / "suspects.parquet", suspects(table, dataset))
-    _save_recommended(winner, leaderboard, dataset, folder, record)
-    record["seconds"] = record.get("seconds", 0) + time.perf_counter() - started
-    write_json(folder / RUN_FILE, record)
-    write_report(folder, dataset)
-    write_json(folder / RUN_FILE, {**record, "status": DONE})
-    progress.end()
 
 
 def _begun(
@@ -297,7 +209,7 @@ def _begun(
         )
     else:
         protocol = protocol_without_labels(dataset)
-    known = _familiar(variants, dataset, protocol.test)
+    known = known_already(variants, dataset, protocol.test)
     progress.say(f"{dataset.name}: measuring how fast this machine is")
     plan = make_plan(
         dataset,
@@ -320,7 +232,7 @@ def _begun(
         "data": data_record(data, dataset),
         "settings": settings.model_dump(mode="json"),
         "variants": {v.name: v.recipe.configuration for v in variants},
-        "backbones": [find_backbone(name).origin for name in _backbones(variants)],
+        "backbones": [find_backbone(name).origin for name in backbones_of(variants)],
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "machine": machine(),
@@ -330,7 +242,6 @@ def _begun(
             *dataset.warnings,
             *protocol.warnings,
             *known,
-            *_overlaps(variants, dataset),
             *plan.warnings,
         ],
     }
@@ -362,36 +273,18 @@ def _check_without_labels(
             )
 
 
-def _backbones(variants: Sequence[Variant]) -> list[str]:
-    """Names of the backbones that variants build on, each once."""
-    return list(dict.fromkeys(name for v in variants for name in v.recipe.backbones))
-
-
-def _overlaps(variants: Sequence[Variant], dataset: Dataset) -> list[str]:
-    """Warnings about backbones that know classes of the data."""
-    found = (
-        overlap_warning(find_backbone(name), dataset.class_names) for name in _backbones(variants)
-    )
-    return [sentence for sentence in found if sentence is not None]
-
-
-def _familiar(variants: Sequence[Variant], dataset: Dataset, test: np.ndarray) -> list[str]:
-    """Warnings about backbones that have learned from images which are judged here."""
-    labeled = dataset.labeled
-    warnings = []
-    for name in _backbones(variants):
-        backbone = find_backbone(name)
-        if not isinstance(backbone, SavedBackbone):
-            continue
-        place, facts = expanded(name), backbone.model.facts
-        if learned := familiar(place, facts, dataset, labeled):
-            kept = len(test) and not familiar(place, facts, dataset, test)
-            but = f" Of the {len(test)} images of the test part it has seen none." if kept else ""
-            warnings.append(
-                f"The backbone {name!r} {learned}: whatever builds on it is judged on images that "
-                f"it knows, and looks better than it is.{but}"
-            )
-    return warnings
+def _check_ensemble(
+    settings: Settings, variants: Sequence[Variant], dataset: Dataset, compared: bool
+) -> None:
+    if not settings.ensemble:
+        return
+    check_name(variants)
+    if not compared or len(variants) < 2 or not dataset.class_names:
+        why = "images without a label" if not dataset.class_names else "one variant"
+        raise OptionError(
+            f"--ensemble: there is nothing to mix in {why}. An ensemble is made of two or more "
+            "variants that `labelwise compare` has judged."
+        )
 
 
 def _continued(folder: Path, dataset: Dataset) -> tuple[dict[str, Any], Protocol]:
@@ -483,91 +376,6 @@ def _variants(folder: Path, settings: Settings, given: _Asked) -> tuple[Variant,
             "are in its run.json). Resume it with the same ones, or begin a new run."
         )
     return tuple(Variant(name, recipe_of(values)) for name, values in began.items())
-
-
-def _open_test(rows: Sequence[Row], dataset: Dataset, folder: Path, protocol: Protocol) -> None:
-    """Judge every final model on the sealed test part, once; the opening is on record first."""
-    log = folder / "sealed.jsonl"
-    models = {
-        f"{trial.variant}/{trial.name}": trial.record()
-        for row in rows
-        for trial in row.trials(folder, final=True)
-    }
-    names = sorted(name for name, record in models.items() if record is not None)
-    if not log.exists():
-        # Written before the first image is looked at: no opening can go unrecorded. A run that is
-        # killed in between goes on with the same opening.
-        opening = {
-            "opening": 1,
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "images": len(protocol.test),
-            "models": names,
-        }
-        append_line(log, opening)
-    for row, trial, model in final_models(rows, folder):
-        split = next(s for s in row.splits if (s.repeat, s.fold) == (trial.repeat, trial.fold))
-        judge(model, trial, dataset, protocol.test, absent_classes(dataset, split))
-
-
-def _save_recommended(
-    winner: Row,
-    leaderboard: Mapping[str, Any],
-    dataset: Dataset,
-    folder: Path,
-    record: Mapping[str, Any],
-) -> None:
-    """RUN/model: the winner's final fit with what is known about it."""
-    _, trial, model = next(iter(final_models([winner], folder)))
-    entry = next(
-        row
-        for row in leaderboard["rows"]
-        if (row["variant"], row["labels"]) == (winner.variant.name, winner.labels)
-    )
-    facts = {
-        **model.facts,
-        "variant": winner.variant.name,
-        "labels": winner.labels,
-        "data": {"name": dataset.name, "fingerprint": dataset.fingerprint},
-        "data_notes": list(dataset.context),
-        "metrics": entry["metrics"],
-        "test": entry["test"],
-        "seed": record["settings"]["seed"],
-    }
-    bundle.save(dataclasses.replace(model, facts=facts), folder / "model")
-
-
-def _steps(rows: Sequence[Row], plan: Plan, finals: bool) -> list[float]:
-    """Estimated seconds of every step that the progress display will be told of."""
-    steps, final = [], 0.0
-    counts = len({row.labels for row in rows})
-    for row in rows:
-        folds = sum(split.fold >= 0 for split in row.splits)
-        last = (len(row.splits) - folds) / (1 if finals else len(plan.seconds))
-        seconds = plan.seconds[row.variant.name] / counts / (folds + last)
-        steps += [seconds * folds, *([seconds * last] if finals else [])]
-        final += 0.0 if finals else seconds * last
-    return [*steps, plan.after / 2, *([] if finals else [final]), plan.after / 2]
-
-
-def _announcement(
-    dataset: Dataset,
-    protocol: Protocol,
-    variants: Sequence[Variant],
-    plan: Plan,
-    settings: Settings,
-) -> str:
-    labeled = len(dataset.labeled)
-    parts = f"{protocol.folds} folds" if protocol.folds > 1 else "one held-out part"
-    parts = parts if dataset.class_names else "nothing can be judged"
-    test = f", {len(protocol.test)} images sealed for the test" if len(protocol.test) else ""
-    lines = [
-        f"{dataset.name}: {len(dataset.usable)} images, {labeled} labeled, "
-        f"{len(dataset.class_names)} classes; {parts}{test}",
-        f"about {clock(plan.total)} in all (budget {settings.budget}):",
-    ]
-    lines += [f"  {variant.name}: {plan.sentences[variant.name]}" for variant in variants]
-    lines += [f"  {item.variant}: left out, {item.reason}" for item in plan.left_out]
-    return "\n".join(lines)
 
 
 def train(

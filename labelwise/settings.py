@@ -104,12 +104,14 @@ class Settings(CommonSettings):
     Attributes:
         recipes: variants to compare; None for those that fit data, machine and budget.
         save_models: "recommended", or "all" final fits.
+        ensemble: whether a weighted mean of all variants is compared as well.
     """
 
     recipes: tuple[str, ...] | None = Field(None, description="names of recipes")
     save_models: Literal["recommended", "all"] = Field(
         "recommended", description="recommended or all"
     )
+    ensemble: bool = Field(False, description="true or false")
 
 
 class TuneSettings(CommonSettings):
@@ -194,7 +196,8 @@ def read_config(file: Path, known: Collection[str]) -> dict[str, Any]:
                 f"--config {file}: {name!r} is not an option that a file can give. "
                 f"There are {', '.join(known)}."
             )
-        if isinstance(value, bool | dict):
+        flag = isinstance(value, bool) and name == "ensemble"
+        if isinstance(value, bool | dict) and not flag:
             raise OptionError(
                 f"--config {file}: {name} = {value!r} is not a value for this option."
             )

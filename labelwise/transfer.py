@@ -16,7 +16,7 @@ from labelwise import bundle
 from labelwise.backbones import Backbone, find_pretrained, sha256_of, stamp_of
 from labelwise.data.dataset import Dataset
 from labelwise.data.split import FINAL
-from labelwise.errors import LabelwiseError
+from labelwise.errors import BackboneError, LabelwiseError
 from labelwise.features import load_body
 from labelwise.files import expanded, intact, is_folder
 from labelwise.model import Model
@@ -55,6 +55,11 @@ def find_backbone(name: str) -> Backbone:
 def _saved(name: str, folder: Path, stamps: tuple[object, ...]) -> SavedBackbone:
     """Read and hashed once per process, however many fits ask; `stamps` tell when it changed."""
     model = bundle.load(folder)
+    if model.architecture["kind"] == "ensemble":
+        raise BackboneError(
+            f"{name!r} is an ensemble of {len(model.architecture['members'])} networks. A backbone "
+            "is one network: give the folder of a single model (`--save-models all` keeps them)."
+        )
     file = folder / bundle.WEIGHTS_FILE
     return SavedBackbone(
         name=name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,11 +127,24 @@ def rows_of(variants: Sequence[Variant], splits: Sequence[Split]) -> tuple[Row, 
 
 
 @dataclass(frozen=True)
-class _Known:
+class Known:
     """What final models are given of what the folds have shown; None where nothing was judged."""
 
     novelty: Novelty | None
     calibration: Calibration | None
+
+    @classmethod
+    def of(cls, row: Row, dataset: Dataset, run: Path) -> Known:
+        """By the fold trials of a row, which are finished."""
+        judged = row.trials(run, final=False)
+        return cls(
+            novelty_of([found for t in judged if (found := t.novelty()) is not None]),
+            calibration_of([t.predictions() for t in judged], dataset.groups),
+        )
+
+    def given_to(self, model: Model) -> Model:
+        """The model that knows it."""
+        return dataclasses.replace(model, novelty=self.novelty, calibration=self.calibration)
 
 
 def run_folds(
@@ -176,16 +189,12 @@ def run_finals(
         trial = trial_of(run, row.variant.name, split)
         if trial.finished:
             continue
-        judged = row.trials(run, final=False)
-        folds = [t.record() for t in judged if t.repeat == split.repeat]
+        folds = [t.record() for t in row.trials(run, final=False) if t.repeat == split.repeat]
         recipe = row.variant.recipe.settled([record["chosen"] for record in folds if record])
         seeded = dataclasses.replace(
             context, seed=context.seed + split.repeat, advance=progress.advance
         )
-        known = _Known(
-            novelty_of([found for t in judged if (found := t.novelty()) is not None]),
-            calibration_of([t.predictions() for t in judged], dataset.groups),
-        )
+        known = Known.of(row, dataset, run)
         problem = _run(row.variant, recipe, [split], dataset, run, seeded, known)
         if problem is not None:
             progress.end(f"failed: {problem}")
@@ -214,17 +223,29 @@ def judge(
     if len(absent):
         proba[:, list(absent)] = NEVER_SEEN
         proba /= proba.sum(axis=1, keepdims=True)
-    table = {
-        "id": rows,
-        "fold": np.full(len(rows), trial.fold, dtype=np.int32),
-        "label": dataset.labels[rows],
-        "predicted": proba.argmax(axis=1),
-    }
-    columns = {f"p_{k}": proba[:, k].astype(np.float32) for k in range(proba.shape[1])}
     if trial.fold != FINAL:
         novelty = {"id": rows, "energy": energy(logits).astype(np.float32), "distance": distances}
         write_parquet(trial.folder / NOVELTY_FILE, pd.DataFrame(novelty))
-    write_parquet(file, pd.DataFrame({**table, **columns}))
+    write_predictions(trial, rows, dataset.labels[rows], proba)
+
+
+def write_predictions(
+    trial: Trial, rows: np.ndarray, labels: np.ndarray, proba: np.ndarray
+) -> None:
+    """Write predictions.parquet.
+
+    Args:
+        rows, labels: of the data set and their classes, int64 (N,).
+        proba: float (N, K).
+    """
+    table = {
+        "id": rows,
+        "fold": np.full(len(rows), trial.fold, dtype=np.int32),
+        "label": labels,
+        "predicted": proba.argmax(axis=1),
+    }
+    columns = {f"p_{k}": proba[:, k].astype(np.float32) for k in range(proba.shape[1])}
+    write_parquet(trial.folder / "predictions.parquet", pd.DataFrame({**table, **columns}))
 
 
 def _run(
@@ -234,7 +255,7 @@ def _run(
     dataset: Dataset,
     run: Path,
     context: Context,
-    known: _Known | None = None,
+    known: Known | None = None,
 ) -> str | None:
     """Fit some splits together; every finished one is on disk before the next begins.
 
@@ -284,7 +305,7 @@ def _finish(
     fitted: Fitted,
     dataset: Dataset,
     run: Path,
-    known: _Known | None,
+    known: Known | None,
 ) -> None:
     """Publish a trial: predictions and history first, trial.json last."""
     trial = trial_of(run, variant.name, split)
@@ -298,7 +319,7 @@ def _finish(
         for stage, earlier in fitted.stages.items():
             bundle.save(earlier, trial.folder / f"model-{stage}")
         if known is not None:
-            model = dataclasses.replace(model, novelty=known.novelty, calibration=known.calibration)
+            model = known.given_to(model)
         bundle.save(model, trial.folder / "model")
     else:
         judge(model, trial, dataset, split.held_out, absent)
@@ -323,11 +344,38 @@ def _finish(
         logits = np.concatenate([logits, model.logits(dataset.images(rest))])
         labels = dataset.labels[np.concatenate([kept, rest])]
         train = _train_metrics(labels, model.probabilities(logits))
+    write_record(
+        trial,
+        split,
+        dataset,
+        recipe=fitted.model.recipe,
+        chosen=fitted.chosen,
+        train=train,
+        embedding=[row.to_json() for row in nearness],
+        seconds=fitted.seconds,
+        images_per_second=_images_per_second(fitted),
+    )
+    (trial.folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def write_record(
+    trial: Trial,
+    split: Split,
+    dataset: Dataset,
+    *,
+    recipe: Mapping[str, Any],
+    chosen: Mapping[str, Any],
+    seconds: float,
+    train: Mapping[str, Any] | None = None,
+    embedding: Sequence[Mapping[str, Any]] = (),
+    images_per_second: float | None = None,
+) -> None:
+    """Write trial.json, last of a trial's files: it is finished then."""
     write_json(
         trial.folder / "trial.json",
         {
-            "variant": variant.name,
-            "recipe": dict(fitted.model.recipe),
+            "variant": trial.variant,
+            "recipe": dict(recipe),
             "labels": trial.labels,
             "repeat": trial.repeat,
             "fold": trial.fold,
@@ -339,16 +387,15 @@ def _finish(
                 "held-out": len(split.held_out),
                 "unlabeled": len(split.unlabeled),
             },
-            "absent_classes": [dataset.class_names[k] for k in absent],
-            "chosen": dict(fitted.chosen),
-            "train": train,
-            "embedding": [row.to_json() for row in nearness],
-            "seconds": fitted.seconds,
-            "images_per_second": _images_per_second(fitted),
+            "absent_classes": [dataset.class_names[k] for k in absent_classes(dataset, split)],
+            "chosen": dict(chosen),
+            "train": dict(train or {}),
+            "embedding": list(embedding),
+            "seconds": seconds,
+            "images_per_second": images_per_second,
             "peak_memory_bytes": peak_memory(),
         },
     )
-    (trial.folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def _pseudo_labels(rounds: Sequence[PseudoLabels], dataset: Dataset) -> pd.DataFrame:

@@ -59,7 +59,7 @@ def refuse(*_):
 @pytest.fixture
 def stubbed(monkeypatch):
     """Runs end where their work would begin, after all that is checked."""
-    monkeypatch.setattr(run_module, "_execute", refuse)
+    monkeypatch.setattr(run_module, "execute", refuse)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def begun(source, tmp_path_factory):
     """A run that was interrupted before its first trial."""
     out = tmp_path_factory.mktemp("runs") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "_execute", refuse)
+        patch.setattr(run_module, "execute", refuse)
         with pytest.raises(RunError):
             labelwise.compare(source, out=out, recipes="mlp(epochs=1)")
     return out

@@ -344,7 +344,7 @@ def test_a_run_killed_at_any_moment_ends_as_one_that_was_not(after, source, whol
 
 
 def test_a_run_killed_while_the_test_part_is_open_has_one_opening(source, tmp_path, monkeypatch):
-    from labelwise import run as module
+    from labelwise import execute as module
 
     def killed(*args, **kwargs):
         raise KeyboardInterrupt
@@ -406,7 +406,7 @@ def test_the_record_names_neither_host_nor_user(run):
 
 
 def test_a_run_of_recipe_values_is_resumed_with_the_same_ones_only(tmp_path, monkeypatch):
-    from labelwise import run as module
+    from labelwise import execute as module
     from labelwise.recipe.mlp import Mlp
 
     source = gratings_file(tmp_path / "g.npz", 12)
@@ -421,7 +421,7 @@ def test_a_run_of_recipe_values_is_resumed_with_the_same_ones_only(tmp_path, mon
 
 
 def test_a_probe_resumed_in_the_middle_ends_with_the_same_numbers(tmp_path, monkeypatch):
-    from labelwise import run as module
+    from labelwise import execute as module
 
     source = gratings_file(tmp_path / "g.npz", 12)
     recipes = "probe(image_size=32)"
@@ -438,7 +438,7 @@ def test_a_probe_resumed_in_the_middle_ends_with_the_same_numbers(tmp_path, monk
 
 
 def test_a_broken_file_in_the_given_test_part_does_not_stop_a_resumed_run(tmp_path, monkeypatch):
-    from labelwise import run as module
+    from labelwise import execute as module
     from tests.images import class_folders, write
 
     class_folders(tmp_path / "photos" / "train", {"a": 6, "b": 6})

@@ -233,7 +233,7 @@ def test_a_planned_run_goes_on_with_its_plan(tmp_path, monkeypatch):
     def killed(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_module, "_execute", killed)
+    monkeypatch.setattr(run_module, "execute", killed)
     with pytest.raises(KeyboardInterrupt):
         compare(source, out=tmp_path / "run", recipes="cnn(preset=open)", budget="0.1s")
     planned = run_module.Run(tmp_path / "run").record["plan"]

@@ -77,7 +77,7 @@ def test_the_report_tells_it_and_shows_no_empty_sections(run):
 
 
 def test_it_resumes(data, tmp_path, monkeypatch):
-    from labelwise import run as module
+    from labelwise import execute as module
 
     def killed(*args):
         raise KeyboardInterrupt

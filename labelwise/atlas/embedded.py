@@ -22,7 +22,7 @@ from labelwise.model import Model
 from labelwise.transfer import familiar, find_backbone, with_backbone
 
 # What decides about an embedding beside the weights.
-OF_BODY = ("kind", "layers", "name", "chosen", "count", "side", "project")
+OF_BODY = ("kind", "layers", "name", "chosen", "count", "side", "project", "members")
 
 
 @dataclass(frozen=True)

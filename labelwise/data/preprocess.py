@@ -50,7 +50,7 @@ class Preprocessing:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, height, width)."""
-        return (3 if self.color == "rgb" else 1, self.height, self.width)
+        return (channels_of(self.color), self.height, self.width)
 
     @property
     def size(self) -> Size:
@@ -82,7 +82,7 @@ class Preprocessing:
             return channels
         fit = {"crop": max, "pad": min}.get(self.resize)
         if fit is None:
-            return _scale(channels, self.height, self.width)
+            return scale(channels, self.height, self.width)
         height, width = full or channels.shape[-2:]
         tall, wide = channels.shape[-2] / height, channels.shape[-1] / width
         factor = fit(self.height / height, self.width / width)
@@ -92,12 +92,17 @@ class Preprocessing:
                 _middle(channels.shape[-2], math.ceil(self.height / factor * tall)),
                 _middle(channels.shape[-1], math.ceil(self.width / factor * wide)),
             )
-        scaled = _scale(
+        scaled = scale(
             channels,
             max(1, round(channels.shape[-2] / tall * factor)),
             max(1, round(channels.shape[-1] / wide * factor)),
         )
         return _center(scaled, self.height, self.width)
+
+
+def channels_of(color: Color) -> int:
+    """C: 3 of rgb, 1 of gray."""
+    return 3 if color == "rgb" else 1
 
 
 def prepared(
@@ -173,7 +178,17 @@ def _to_color(image: np.ndarray, color: Color) -> np.ndarray:
     return np.array(image.transpose(2, 0, 1), order="C")
 
 
-def _scale(channels: torch.Tensor, height: int, width: int) -> torch.Tensor:
+def to_gray(pixels: torch.Tensor) -> torch.Tensor:
+    """uint8 (..., 3, H, W) -> (..., 1, H, W), the same gray values as for single images."""
+    import torch
+
+    weights = torch.from_numpy(_LUMA.astype(np.int32)).to(pixels.device)[:, None, None]
+    mixed = (pixels.int() * weights).sum(dim=-3, keepdim=True)
+    return ((mixed + 0x8000) >> 16).to(torch.uint8)
+
+
+def scale(channels: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """uint8 (..., C, H, W) -> (..., C, height, width)"""
     # Antialiased bicubic on uint8: a few gray levels from Pillow's at most, several times faster.
     from torchvision.transforms.v2.functional import InterpolationMode, resize
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from labelwise.nn.bank import Bank
+from labelwise.nn.mixture import MixtureBank
 from labelwise.nn.views import predict_views
 
 Outputs = tuple[tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor | None]
@@ -85,7 +86,7 @@ class Network(nn.Module):
         width = cast(Body, body).width
         self.head = None if classes is None else make_head(width, hidden, classes)
         self.decoder = decoder
-        self.bank: Bank | None = None
+        self.bank: Bank | MixtureBank | None = None
 
     def normalized(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8 (N, C, H, W) -> float32; gray becomes three channels where the mean has three."""
