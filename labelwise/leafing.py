@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch.nn.functional import normalize
 
 from labelwise.attribution.attribute import METHODS, attribute
 from labelwise.attribution.picture import overlay, save, shown
@@ -24,7 +22,7 @@ from labelwise.files import as_path, write_parquet, write_text
 from labelwise.folders import RUN_FILE
 from labelwise.measure import wilson
 from labelwise.model import Model
-from labelwise.nn.graph import nearest
+from labelwise.neighborhood import most_alike
 from labelwise.record import read_record
 from labelwise.report.template import inlined, templates
 from labelwise.report.text import path as path_text
@@ -35,7 +33,6 @@ from labelwise.use import labeled_rows, labels_for, opened, warnings_of
 WRONG, RIGHT = 200, 16  # images on the page
 TOGETHER = 16  # images in memory
 NEAR = 3  # images learned from that are shown beside each
-AT_ONCE = 4096  # of these, whose embeddings are in memory
 PAGE, TABLE = "index.html", "mistakes.parquet"
 
 
@@ -142,20 +139,11 @@ def _near(model: Model, place: Path | None, dataset: Dataset, ids: np.ndarray) -
     roles = pd.read_parquet(place / "folds.parquet", columns=["id", "fold", "role"])
     final = roles[(roles["fold"] < 0) & roles["role"].isin(["train", "validation"])]
     rows = np.unique(final["id"].to_numpy())
-    asked = normalize(torch.from_numpy(model.embed(dataset.images(ids))), dim=1)
-    own = dataset.contents[ids]
-    best = np.zeros((len(ids), 0), np.float32)
-    found = np.zeros((len(ids), 0), np.int64)
-    for start in range(0, len(rows), AT_ONCE):
-        some = rows[start : start + AT_ONCE]
-        points = normalize(torch.from_numpy(model.embed(known.images(some))), dim=1)
-        index, cosine = nearest(asked, points, NEAR + 1)
-        values, places = cosine.numpy().copy(), some[index.numpy()]
-        values[known.contents[places] == own[:, None]] = -np.inf  # the image itself says nothing
-        best, found = np.hstack([best, values]), np.hstack([found, places])
-        order = np.argsort(-best, axis=1, kind="stable")[:, :NEAR]
-        best, found = np.take_along_axis(best, order, 1), np.take_along_axis(found, order, 1)
-    lists = [row[np.isfinite(b)].tolist() for row, b in zip(found, best, strict=True)]
+    alike = most_alike(
+        dataset.images(ids), known, rows, lambda images, _: model.embed(images), NEAR
+    )
+    pairs = zip(alike.rows, np.isfinite(alike.cosines), strict=True)
+    lists = [found[there].tolist() for found, there in pairs]
     return _Near(known, dict(zip(ids.tolist(), lists, strict=True)))
 
 

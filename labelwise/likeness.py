@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from torch.nn.functional import normalize
 
-from labelwise.data.dataset import SET_ASIDE, Dataset, Images
+from labelwise.data.dataset import SET_ASIDE, Dataset
 from labelwise.data.load import Loadable, load
 from labelwise.data.memory import nameless_dataset
-from labelwise.embedding import AT_ONCE, Advance, embedder, label_names
+from labelwise.embedding import Advance, embedder, label_names
 from labelwise.errors import DataError, OptionError
 from labelwise.model import Model
-from labelwise.nn.graph import nearest
-
-MUCH = 2**22  # products of a part with all queries, from which faiss is worth its import
+from labelwise.neighborhood import most_alike
 
 
 def similar(
@@ -59,25 +54,9 @@ def similar(
     dataset = load(data, target=target, progress=progress)
     vectors = embedder(model, dataset, progress)
 
-    def directions(images: Images, before: int) -> torch.Tensor:
-        return normalize(torch.from_numpy(vectors(images, before)), dim=1)
-
-    points = directions(asked.images(asked.usable), 0)
-    own, contents = asked.contents[asked.usable], dataset.contents
-    found = np.zeros((len(points), 0), np.float32)
-    rows = np.zeros((len(points), 0), np.int64)
-    for start in range(0, len(dataset.usable), AT_ONCE):
-        some = dataset.usable[start : start + AT_ONCE]
-        copies = own[:, None] == contents[some]
-        most = min(count + int(copies.sum(1).max()), len(some))
-        near, places = _largest(points, directions(dataset.images(some), start), most)
-        near[np.take_along_axis(copies, places, 1)] = -np.inf
-        found = np.concatenate([found, near], axis=1)
-        rows = np.concatenate([rows, some[places]], axis=1)
-        best = np.argsort(-found, axis=1, kind="stable")[:, :count]
-        found, rows = np.take_along_axis(found, best, 1), np.take_along_axis(rows, best, 1)
-    query, place = np.nonzero(np.isfinite(found))
-    chosen = rows[query, place]
+    found, near = most_alike(asked.images(asked.usable), dataset, dataset.usable, vectors, count)
+    query, place = np.nonzero(np.isfinite(near))
+    chosen = found[query, place]
     return pd.DataFrame(
         {
             "query": asked.table["path"].to_numpy()[query],
@@ -85,27 +64,9 @@ def similar(
             "id": chosen,
             "path": dataset.table["path"].to_numpy()[chosen],
             "label": label_names(dataset, chosen),
-            "similarity": found[query, place],
+            "similarity": near[query, place],
         }
     )
-
-
-def _largest(
-    queries: torch.Tensor, points: torch.Tensor, most: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The largest products of each query (Q, D) with points (N, D), and whose they are.
-
-    Returns:
-        float32 (Q, most) and int64 (Q, most).
-    """
-    if len(queries) * len(points) >= MUCH and find_spec("faiss") is not None:
-        import faiss
-
-        metric = faiss.METRIC_INNER_PRODUCT
-        values, places = faiss.knn(queries.numpy(), points.numpy(), most, metric=metric)
-        return values, places
-    index, products = nearest(queries, points, most)
-    return products.numpy(), index.numpy()
 
 
 def _asked(files: list[str]) -> Dataset:

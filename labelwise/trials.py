@@ -311,8 +311,8 @@ def _finish(
     trial = trial_of(run, variant.name, split)
     learned = np.sort(np.concatenate([split.train, split.validation]))
     absent = absent_classes(dataset, split)
-    again = learned[:: max(1, math.ceil(len(learned) / AGAIN))]
-    kept = again[remembered(fitted.model, dataset.labels[again])]
+    again = _some(learned)
+    kept = bank_rows(fitted.model, learned, dataset.labels)
     embedding, logits = fitted.model.outputs(dataset.images(kept))
     model = with_bank(fitted.model, embedding)
     if split.fold == FINAL:
@@ -396,6 +396,22 @@ def write_record(
             "peak_memory_bytes": peak_memory(),
         },
     )
+
+
+def _some(learned: np.ndarray) -> np.ndarray:
+    """Of the images learned from those that are looked at again, spread evenly."""
+    return learned[:: max(1, math.ceil(len(learned) / AGAIN))]
+
+
+def bank_rows(model: Model, learned: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The rows that a trial's model remembers, in the order of its bank; int64.
+
+    Args:
+        learned: rows of the train and validation part, int64 (N,).
+        labels: of the data set, by row.
+    """
+    some = _some(np.sort(learned))
+    return some[remembered(model, labels[some])]
 
 
 def _pseudo_labels(rounds: Sequence[PseudoLabels], dataset: Dataset) -> pd.DataFrame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,8 @@ import pytest
 from labelwise.attribution.examination import examine
 from labelwise.attribution.kept import IMAGES, agreement, keep_maps
 from labelwise.data.load import load
+from labelwise.report.looks import _near
+from labelwise.report.run_folder import RunFolder
 from labelwise.run import compare
 from tests.tasks import gratings_folder
 
@@ -70,3 +74,28 @@ def test_the_report_shows_the_maps_and_what_became_of_every_check(run):
     table = pd.read_parquet(run.folder / "data.parquet")
     tested = table[table["split"] == "test"]["path"]
     assert not any(path in section for path in tested)
+
+
+def test_each_image_stands_above_the_ones_most_like_it_that_the_model_remembers(run, photos):
+    data = load(photos)
+    folder = RunFolder(run.folder)
+    rows = folder.learned[:5]
+    examined = SimpleNamespace(rows=rows)
+    found = _near(run.model, folder.learned, data, examined)
+    vectors = run.model.embed(data.images(folder.learned)).astype(float)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = vectors[:5] @ vectors.T
+    for place, near in enumerate(found):
+        assert len(near) == 3
+        assert rows[place] not in near
+        others = np.delete(cosines[place], place)
+        ranks = [cosines[place][list(folder.learned).index(row)] for row in near]
+        np.testing.assert_allclose(ranks, np.sort(others)[::-1][:3], atol=1e-5)
+    page = run.report.read_text()
+    assert page[page.index('id="looks"') :].count('class="near"') == 16
+
+
+def test_a_model_that_remembers_other_images_has_none_to_show(run, photos):
+    folder = RunFolder(run.folder)
+    examined = SimpleNamespace(rows=folder.learned[:2])
+    assert _near(run.model, folder.learned[:9], load(photos), examined) == [[], []]

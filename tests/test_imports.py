@@ -25,7 +25,7 @@ LAYERS = [
     ["model"],
     ["description"],
     ["bundle"],
-    ["transfer", "mixed", "novelty", "judging", "held_out", "attribution"],
+    ["transfer", "mixed", "novelty", "judging", "held_out", "attribution", "neighborhood"],
     ["recipe"],
     ["progress", "settings", "machine", "checks", "overlap"],
     ["estimate"],

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import labelwise
-from labelwise import likeness as module
+from labelwise import neighborhood as module
 from labelwise.data.load import load
 from labelwise.errors import DataError, OptionError
 from labelwise.recipe.base import Context

@@ -34,9 +34,12 @@ class Bank(nn.Module):
         """How far some images' directions are from the NEAREST-th nearest point, or the last of
         fewer; float32 (N, D) -> (N,), 0 to 2.
         """
-        cosines = self._directions(embeddings) @ self.points.T
-        nearest = cosines.topk(min(NEAREST, len(self.points)), dim=1).values[:, -1]
+        nearest = self.cosines(embeddings).topk(min(NEAREST, len(self.points)), dim=1).values[:, -1]
         return (2 - 2 * nearest).clamp(min=0).sqrt()
+
+    def cosines(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Of the angles to all points; float32 (N, D) -> (N, M)."""
+        return self._directions(embeddings) @ self.points.T
 
     def _directions(self, embeddings: torch.Tensor) -> torch.Tensor:
         return nn.functional.normalize(embeddings[:, -self.points.shape[1] :], dim=1)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image
 
 from labelwise.attribution.attribute import METHODS
@@ -16,12 +17,17 @@ from labelwise.attribution.examination import Examination, examine
 from labelwise.attribution.kept import FILE
 from labelwise.attribution.picture import overlay, shown
 from labelwise.data.dataset import Dataset
+from labelwise.features import stored_pixels
+from labelwise.model import Model
+from labelwise.nn.bank import Bank
 from labelwise.report import text
 from labelwise.report.run_folder import Predictions, RunFolder
 from labelwise.transfer import with_backbone
+from labelwise.trials import bank_rows
 
 SAMPLE = 16  # images, half of them wrong ones as far as there are so many
 SIDE = 224  # pixels of a picture, at most
+NEAR, SMALL = 3, 72  # images learned from that are shown beside each, and their pixels
 PASSED = {True: "passed", False: "failed", None: "not made"}
 
 
@@ -35,10 +41,14 @@ def section(run: RunFolder, dataset: Dataset) -> dict[str, Any] | None:
     model = with_backbone(run.model)
     kept = [pd.read_parquet(f) for t in run.trials(row) if (f := t.folder / FILE).exists()]
     examined = examine(model, dataset, rows, kept)
+    near = _near(model, run.learned, dataset, examined)
+    shown_beside = np.unique([row for rows in near for row in rows]).astype(np.int64)
+    beside = stored_pixels(dataset.images(shown_beside), model.preprocessing)
+    small = dict(zip(shown_beside.tolist(), map(shown, beside), strict=True))
     return {
         "meaning": METHODS[examined.method],
         "alarm": examined.shortcut.alarm,
-        "figures": list(_figures(examined, dataset)),
+        "figures": list(_figures(examined, dataset, near, small)),
         "checks": _checks(examined),
     }
 
@@ -51,7 +61,29 @@ def _sample(found: Predictions, seed: int) -> np.ndarray:
     return np.array(list(dict.fromkeys([*some, *ids[~wrong].tolist()]))[:SAMPLE], dtype=np.int64)
 
 
-def _figures(examined: Examination, dataset: Dataset) -> Iterator[dict[str, Any]]:
+def _near(
+    model: Model, learned: np.ndarray, dataset: Dataset, examined: Examination
+) -> list[list[int]]:
+    """Rows that are most like each image among those that the model remembers, without itself."""
+    bank = model.network.bank
+    known = bank_rows(model, learned, dataset.labels)
+    if not isinstance(bank, Bank) or len(known) != len(bank.points):  # of an older labelwise
+        return [[] for _ in examined.rows]
+    asked = torch.from_numpy(model.embed(dataset.images(examined.rows)))
+    with torch.inference_mode():
+        cosines = bank.cosines(asked.to(bank.points.device)).cpu().numpy()
+    contents = dataset.contents
+    cosines[contents[examined.rows][:, None] == contents[known]] = -np.inf
+    order = np.argsort(-cosines, axis=1, kind="stable")[:, :NEAR]
+    return [
+        known[places[np.isfinite(cosines[place, places])]].tolist()
+        for place, places in enumerate(order)
+    ]
+
+
+def _figures(
+    examined: Examination, dataset: Dataset, near: list[list[int]], small: dict[int, Image.Image]
+) -> Iterator[dict[str, Any]]:
     names = [text.plain(name) for name in dataset.class_names]
     for place, row in enumerate(examined.rows):
         label, predicted = int(dataset.labels[row]), int(examined.predicted[place])
@@ -62,6 +94,14 @@ def _figures(examined: Examination, dataset: Dataset) -> Iterator[dict[str, Any]
             "predicted": names[predicted],
             "confidence": text.percent(float(examined.confidence[place])),
             "label": None if label == predicted else names[label],
+            "near": [
+                {
+                    "picture": _uri(small[image], SMALL),
+                    "path": text.path(dataset.table["path"].iat[image]),
+                    "label": names[int(dataset.labels[image])],
+                }
+                for image in near[place]
+            ],
         }
 
 
@@ -102,9 +142,9 @@ def _checks(examined: Examination) -> list[dict[str, str]]:
     ]
 
 
-def _uri(image: Image.Image) -> str:
+def _uri(image: Image.Image, side: int = SIDE) -> str:
     small = image.copy()
-    small.thumbnail((SIDE, SIDE))
+    small.thumbnail((side, side))
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -100,6 +100,16 @@ class RunFolder:
         return [json.loads(line) for line in lines if line.strip()]
 
     @cached_property
+    def learned(self) -> np.ndarray:
+        """Rows that the recommended model has learned from; int64, ascending."""
+        columns = ["id", "labels", "repeat", "fold", "role"]
+        table = pd.read_parquet(self.folder / "folds.parquet", columns=columns)
+        own = (table["fold"] == FINAL) & (table["repeat"] == 0)
+        own &= table["labels"] == self.leaderboard["recommended_labels"]
+        found = table[own & table["role"].isin(["train", "validation"])]["id"]
+        return np.sort(found.to_numpy(np.int64))
+
+    @cached_property
     def suspects(self) -> pd.DataFrame:
         """suspects.parquet: id, path, label, proposed, score; most suspicious first."""
         file = self.folder / "suspects.parquet"
