@@ -10,17 +10,23 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
+import torch
 
 from labelwise.backbones import Backbone
 from labelwise.backbones.pretrained import Pretrained
 from labelwise.data.dataset import Dataset
 from labelwise.files import expanded
+from labelwise.model import Model
+from labelwise.nn.bank import Bank
+from labelwise.nn.graph import neighbors
 from labelwise.recipe.variants import Variant
-from labelwise.transfer import SavedBackbone, familiar, find_backbone
+from labelwise.transfer import SavedBackbone, familiar, find_backbone, with_backbone
 
 IMAGENET = "ImageNet"
 CLASSES_OF = {1000: "imagenet-1k", 11821: "imagenet-12k", 21841: "imagenet-22k"}
 SHOWN = 3  # names beside a class, and classes with them
+LOOKED_AT = 1_000  # images that are compared with those a saved model remembers
+RARE, MANY = 0.01, 0.05  # share of new images that seem copies, and of those that are too many
 
 
 def backbones_of(variants: Sequence[Variant]) -> list[str]:
@@ -48,13 +54,37 @@ def images_warning(backbone: SavedBackbone, dataset: Dataset, test: np.ndarray) 
     place, facts = expanded(backbone.name), backbone.model.facts
     learned = familiar(place, facts, dataset, dataset.labeled)
     if not learned:
-        return None
+        share = copies(backbone.model, dataset)
+        if share < MANY:
+            return None
+        return (
+            f"The backbone {backbone.name!r} has probably learned from changed copies of these "
+            f"images: {share:.0%} of a sample lie so close to images that it remembers as "
+            f"{RARE:.0%} of other images would. Whatever builds on it may look better than it is."
+        )
     kept = len(test) and not familiar(place, facts, dataset, test)
     but = f" Of the {len(test)} images of the test part it has seen none." if kept else ""
     return (
         f"The backbone {backbone.name!r} {learned}: whatever builds on it is judged on images that "
         f"it knows, and looks better than it is.{but}"
     )
+
+
+def copies(model: Model, dataset: Dataset) -> float:
+    """Share of the labeled images, of a sample, that seem to be copies of images a model remembers.
+
+    They lie closer to one than 99 % of the remembered images do to each other. Fewer are found the
+    more a model has learned from beyond what it remembers.
+    """
+    bank = model.network.bank
+    rows = dataset.labeled[:: max(1, len(dataset.labeled) // LOOKED_AT)]
+    if not isinstance(bank, Bank) or len(bank.points) < 1 / RARE or not len(rows):
+        return 0.0
+    asked = torch.from_numpy(with_backbone(model).embed(dataset.images(rows)))
+    with torch.inference_mode():
+        _, among = neighbors(bank.points.cpu(), 1)
+        found = bank.cosines(asked.to(bank.points.device)).amax(dim=1).cpu()
+    return float((found > among[:, 0].quantile(1 - RARE)).float().mean())
 
 
 def overlap_warning(backbone: Backbone, class_names: Sequence[str]) -> str | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import labelwise
 from labelwise.backbones import find_pretrained
-from labelwise.overlap import known_classes, overlap, overlap_warning
+from labelwise.data.load import load
+from labelwise.overlap import copies, known_classes, overlap, overlap_warning
 from labelwise.transfer import find_backbone
-from tests.tasks import gratings_folder
+from tests.tasks import gratings, gratings_file, gratings_folder
 
 
 @pytest.mark.parametrize(
@@ -57,3 +59,38 @@ def test_a_saved_model_knows_its_own_and_the_run_says_so(tmp_path):
     found = [text for text in second.record["warnings"] if "by their names" in text]
     assert len(found) == 1
     assert "2 of the 3 classes from its own data" in found[0]
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """A model that remembers 180 gratings, and their pixels."""
+    folder = tmp_path_factory.mktemp("learned")
+    photos = gratings_file(folder / "gratings.npz", per_class=60)
+    recipe = "cnn(layers='conv8 3x3 relu, max 2, dense 16 relu', epochs=4)"
+    return labelwise.train(photos, recipe=recipe, out=folder / "run", folds=1)
+
+
+def _warned(folder, images, labels, run):
+    np.savez(folder / "more.npz", x_train=images, y_train=labels)
+    out = folder / "second"
+    recipe = f"probe(backbone={run.folder})"
+    second = labelwise.train(folder / "more.npz", recipe=recipe, out=out, folds=2)
+    return [text for text in second.record["warnings"] if "changed copies" in text]
+
+
+def test_changed_copies_of_what_a_backbone_learned_from_are_noticed(learned, tmp_path):
+    images, labels = gratings(60)
+    brighter = np.clip(images.astype(int) + 1, 0, 255).astype(np.uint8)
+    found = _warned(tmp_path, brighter, labels, learned)
+    assert len(found) == 1
+    assert str(learned.folder) in found[0]
+
+
+def test_new_images_of_the_same_kind_are_not_taken_for_copies(learned, tmp_path):
+    assert not _warned(tmp_path, *gratings(60, seed=5), learned)
+
+
+def test_a_model_that_remembers_too_little_says_nothing_of_copies(tmp_path):
+    few = gratings_file(tmp_path / "few.npz", per_class=10)
+    run = labelwise.train(few, recipe="mlp(hidden=4, epochs=1)", out=tmp_path / "run", folds=1)
+    assert copies(run.model, load(few)) == 0
