@@ -600,6 +600,9 @@ def map_embeddings(
     data: Data,
     out: Annotated[Path, typer.Option(metavar="FILE.html", help="The page; it is replaced.")],
     target: Target = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="PART", help="Only this given part: train, val or test.")
+    ] = None,
     onto: Annotated[
         Path | None,
         typer.Option(metavar="OLD.html", help="Place the images on this map instead."),
@@ -611,6 +614,7 @@ def map_embeddings(
     \b
     Examples:
     labelwise map runs/first photos --out map.html
+    labelwise map runs/first photos --split test --out map.html
     labelwise map efficientnet-lite0 photos --out map.html
     labelwise map runs/first new-photos --onto map.html --out new.html
     """
@@ -618,7 +622,15 @@ def map_embeddings(
     from labelwise.progress import scanning
 
     with _progress(quiet) as progress:
-        drawn = draw(model, data, out=out, target=target, onto=onto, progress=scanning(progress))
+        drawn = draw(
+            model,
+            data,
+            out=out,
+            target=target,
+            split=split,
+            onto=onto,
+            progress=scanning(progress),
+        )
     for note in drawn.notes:
         print(note, file=sys.stderr)
     print(drawn.page.resolve())

@@ -211,6 +211,16 @@ def test_of_very_many_images_a_sample_is_shown(model, data, tmp_path, monkeypatc
     assert "A sample of 11 of the 30 images." in drawn.notes
 
 
+def test_only_the_part_that_is_asked_for_is_drawn(model, data, tmp_path):
+    drawn = labelwise.map_embeddings(model, data, split="test", out=tmp_path / "map.html")
+    expected = np.flatnonzero(data.table["split"] == "test")
+    assert len(expected) > 0
+    assert drawn.table["id"].tolist() == expected.tolist()
+    assert drawn.notes[0].startswith(f"{len(expected)} images in the part 'test' of ")
+    with pytest.raises(DataError, match="no image in the part 'val'"):
+        labelwise.map_embeddings(model, data, split="val", out=tmp_path / "none.html")
+
+
 def test_what_was_set_aside_is_counted_and_not_on_the_map(model, tmp_path):
     folder = class_folders(tmp_path / "photos", {"cat": 3, "dog": 2})
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")

@@ -20,7 +20,7 @@ from labelwise.atlas.stored import Stored, read_stored, write_stored
 from labelwise.data.dataset import Dataset
 from labelwise.data.load import Loadable, load
 from labelwise.embedding import Advance
-from labelwise.errors import OptionError
+from labelwise.errors import DataError, OptionError
 from labelwise.files import as_path, expanded, write_text
 from labelwise.model import Model
 from labelwise.nn.graph import neighbors
@@ -53,6 +53,7 @@ def map_embeddings(
     *,
     out: str | Path,
     target: str | None = None,
+    split: str | None = None,
     onto: str | Path | None = None,
     progress: Advance | None = None,
 ) -> Map:
@@ -66,12 +67,13 @@ def map_embeddings(
         data: what `load` takes; labels are not needed.
         out: the .html file; it is replaced.
         target: the label column, where there are several.
+        split: draw only images of this given part ("train", "val", "test"); None for all.
         onto: the .html or .parquet file of a map by the same model, to place the images on.
         progress: told how far it is.
 
     Raises:
         BackboneError, BundleError: there is no such model.
-        DataError: the data, or the map in `onto`, cannot be used.
+        DataError: the data, or the map in `onto`, cannot be used, or no image is in the part.
         OptionError: out is no .html file, or the map in `onto` was made by another model.
     """
     page = _page_file(out)
@@ -86,7 +88,8 @@ def map_embeddings(
         tell(0, 1, f"{what}, step")
 
     dataset = load(data, target=target, progress=progress)
-    rows = _some(dataset.usable)
+    every = _part(dataset, split)
+    rows = _some(every)
     found = embedded(model, dataset, rows, progress)
     if base is None:
         stored = arranged(dataset, rows, found, kept, begin)
@@ -94,7 +97,7 @@ def map_embeddings(
         stored = placed(dataset, rows, found, base, f"--onto {onto}")
     begin("nearest neighbors")
     near = neighbors(normalize(torch.from_numpy(found.vectors), dim=1), NEIGHBORS)[0].numpy()
-    notes = tuple(notes_of(dataset, rows, found, stored, base))
+    notes = tuple(notes_of(dataset, rows, len(every), split, found, stored, base))
     content = Content(
         title=Path(dataset.name).name,
         ids=rows,
@@ -143,6 +146,16 @@ def _base(onto: str | Path, own: Path) -> Stored:
             f"--onto {onto}: its images were placed on another map themselves. Give that one."
         )
     return base
+
+
+def _part(dataset: Dataset, split: str | None) -> np.ndarray:
+    """Usable rows, of a given part if one is named."""
+    rows = dataset.usable
+    if split is not None:
+        rows = rows[(dataset.table["split"].fillna("").to_numpy() == split)[rows]]
+        if not len(rows):
+            raise DataError(f"{dataset.name}: there is no image in the part '{split}' to draw.")
+    return rows
 
 
 def _some(rows: np.ndarray) -> np.ndarray:

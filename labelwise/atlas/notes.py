@@ -17,19 +17,27 @@ from labelwise.report.text import count, counted, percent
 
 
 def notes_of(
-    dataset: Dataset, rows: np.ndarray, found: Embedded, stored: Stored, base: Stored | None
+    dataset: Dataset,
+    rows: np.ndarray,
+    every: int,
+    split: str | None,
+    found: Embedded,
+    stored: Stored,
+    base: Stored | None,
 ) -> list[str]:
     """How many images, which layouts and how they were made, and what is missing.
 
     Args:
+        every: number of images that these rows are of.
+        split: the part of the data that these are, or None for all.
         found, stored: of these rows.
         base: the map that they were placed on, or None.
     """
-    usable = len(dataset.usable)
-    said = [f"{counted(len(rows), 'image')} of {plain(Path(dataset.name).name)}."]
-    if len(rows) < usable:
-        said[0] = f"A sample of {count(len(rows))} of the {count(usable)} images."
-    if aside := len(dataset.table) - usable:
+    part = "" if split is None else f" in the part '{plain(split)}'"
+    said = [f"{counted(len(rows), 'image')}{part} of {plain(Path(dataset.name).name)}."]
+    if len(rows) < every:
+        said[0] = f"A sample of {count(len(rows))} of the {count(every)} images{part}."
+    if aside := len(dataset.table) - len(dataset.usable):
         said.append(f"{counted(aside, 'file')} could not be used and {_are(aside)} not on the map.")
     said += [_variance(found, stored), *_fitted(stored)] if base is None else _placed(base)
     if base is None and "umap" not in stored.layouts and not layouts.has_umap():
