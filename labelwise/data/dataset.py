@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
+
+from labelwise.errors import DataError
 
 UNLABELED = -1
 
@@ -120,9 +122,45 @@ class Dataset:
             digest.update(repr(values.tolist()).encode("utf-8", "backslashreplace"))
         return digest.hexdigest()
 
+    def few(self, count: int) -> Dataset:
+        """The first `count` usable images of every class and given part, and no other row.
+
+        To try something out: what is learned and judged on them takes less time.
+
+        Raises:
+            DataError: count is below 1.
+        """
+        if count < 1:
+            raise DataError(f"few({count}): give the number of images of a class, at least 1.")
+        parts = self.table.iloc[self.usable].groupby(["split", "label"], dropna=False)
+        rows = np.sort(parts.head(count)["id"].to_numpy())
+        place = {row: number for number, row in enumerate(rows.tolist())}
+        duplicates = [
+            replace(d, rows=tuple(place[row] for row in d.rows if row in place))
+            for d in self.duplicates
+        ]
+        return replace(
+            self,
+            table=self.table.iloc[rows].reset_index(drop=True).assign(id=np.arange(len(rows))),
+            pixels=Rows(self.pixels, rows),
+            duplicates=tuple(d for d in duplicates if len(d.rows) > 1),
+        )
+
     def images(self, rows: Sequence[int] | np.ndarray) -> Images:
         """The images of some table rows, decoded only when asked for."""
         return Images(self, np.asarray(rows, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The pixels of some rows of another table."""
+
+    pixels: Pixels
+    rows: np.ndarray  # int64 (N,)
+
+    def read(self, row: int, at_least: Size | None = None) -> np.ndarray:
+        """As `Pixels.read`."""
+        return self.pixels.read(int(self.rows[row]), at_least)
 
 
 @dataclass(frozen=True)
