@@ -1,9 +1,7 @@
 """First steps: dense and convolutional nets on MNIST and CIFAR-10, and what they get wrong.
 
-    python examples/first_steps.py --quick
-    python examples/first_steps.py --out runs/first-steps
-
-The page to it is docs/stories/first-steps.md.
+python examples/first_steps.py --quick
+python examples/first_steps.py --out runs/first-steps
 """
 
 from __future__ import annotations
@@ -50,7 +48,7 @@ nets = [
     (mnist, "mnist-dense=mlp(preset=first-mlp)"),
     (cifar, "cifar-dense=mlp(preset=first-mlp-color), cifar-conv=cnn(preset=first-cnn)"),
 ]
-protocol = {"folds": 1, "budget": "1m" if options.quick else "10m", "resume": True}
+protocol = {"folds": 1, "budget": "30s" if options.quick else "10m", "resume": True}
 runs = {}
 for data, recipes in nets:
     print(f"training on {data.name}: {recipes}", flush=True)
@@ -110,4 +108,4 @@ for data, _ in nets:
     run = runs[data.name]
     wrong = lw.mistakes(run.folder, data, split="test", out=options.out / f"{data.name}-mistakes")
     print(f"{data.name}: wrong images {wrong.page}, report {run.report}")
-print(f"pictures: {options.out}/*.png; {time.perf_counter() - began:.0f} seconds in all")
+print(f"pictures: {options.out}/*.png; {(time.perf_counter() - began) / 60:.1f} minutes in all")
