@@ -22,8 +22,6 @@ parser.add_argument("--quick", action="store_true", help="few images, under two 
 parser.add_argument("--out", type=Path, default=Path("runs/digits"), help="folder for all")
 options = parser.parse_args()
 out, quick, began = options.out, options.quick, time.perf_counter()
-out.mkdir(parents=True, exist_ok=True)
-plt.switch_backend("agg")
 
 
 def save(name: str) -> None:
@@ -62,7 +60,8 @@ print(counts[counts["epoch"] == counts["epoch"].max()].drop(columns="part").to_s
 figure, axes = plt.subplots(1, 4, figsize=(16, 3.5))
 for axis, what in zip(axes, ("tp", "fp", "fn", "tn"), strict=True):
     lines = counts.pivot(index="epoch", columns="class", values=what)
-    lines.plot(ax=axis, title=what.upper(), legend=what == "tp")
+    lines.plot(ax=axis, title=what.upper(), legend=False)
+axes[-1].legend(title="digit", loc="center left", bbox_to_anchor=(1, 0.5))
 save("digits-counts.png")
 figure, axes = plt.subplots(1, 5, figsize=(18, 3.5))
 measures = ("precision", "recall", "f_beta", "specificity", "fall_out")
@@ -98,8 +97,7 @@ vae = f"vae(epochs={2 if quick else 6})"
 tasks = (mnist, five, 1), (cifar, gray, 1), (out / "nameless.npz", vae, None)
 names = "five-digits", "gray-photos", "nameless"
 
-# 6. Each judged on the digits of the test part: is the nearest image of the same class (recall@1),
-# one of the eight nearest, how pure are the nearest (MAP@R), and is the nearest class mean right?
+# 6. Each judged on the test part, by the nearest image, eight of them, all near ones, class means.
 rows, maps = [], plt.subplots(1, 3, figsize=(15, 5))[1]
 for axis, name, (data, recipe, held) in zip(maps, names, tasks, strict=True):
     print(f"{name}: {recipe}", flush=True)
@@ -107,6 +105,8 @@ for axis, name, (data, recipe, held) in zip(maps, names, tasks, strict=True):
     rows += [(name, row) for row in lw.judge(learned, mnist, split="test").rows]
     drawn = lw.map_embeddings(learned, mnist, split="test", out=out / f"{name}.html").table
     axis.scatter(drawn["tsne_x"], drawn["tsne_y"], 2, drawn["label"].astype(int), cmap="tab10")
+    for digit, of in drawn.groupby("label"):
+        axis.text(of["tsne_x"].median(), of["tsne_y"].median(), digit, weight="bold")
     axis.set(title=f"{name}, t-SNE", xticks=[], yticks=[])
 save("digits-maps.png")
 shown = {"recall@1": "nearest", "recall@8": "of 8", "map@r": "MAP@R", "prototype_accuracy": "mean"}

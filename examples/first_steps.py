@@ -21,8 +21,6 @@ parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--quick", action="store_true", help="few images, under two minutes")
 parser.add_argument("--out", type=Path, default=Path("runs/first-steps"), help="folder for all")
 options = parser.parse_args()
-options.out.mkdir(parents=True, exist_ok=True)
-plt.switch_backend("agg")
 began = time.perf_counter()
 
 
