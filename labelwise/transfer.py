@@ -18,7 +18,7 @@ from labelwise.data.dataset import Dataset
 from labelwise.data.split import FINAL
 from labelwise.errors import BackboneError, LabelwiseError
 from labelwise.features import load_body
-from labelwise.files import expanded, intact, is_folder
+from labelwise.files import expanded, intact, is_folder, read_json
 from labelwise.model import Model
 from labelwise.nn.layers import Stack
 from labelwise.nn.projected import Projected
@@ -111,7 +111,7 @@ def familiar(
         facts: of the model.
         rows: of the data set that are to be judged.
     """
-    run = next((p for p in (place, place and place.parent) if p and _is_run(p)), None)
+    run, labels = _origin(place, facts)
     if run is None:
         if facts.get("data", {}).get("fingerprint") != dataset.fingerprint:
             return None
@@ -121,7 +121,7 @@ def familiar(
         )
     with intact(run, f"Copy the model out of it: {run / 'model'}."):
         folds = pd.read_parquet(run / "folds.parquet")
-        final = folds[(folds["fold"] == FINAL) & (folds["labels"] == facts.get("labels"))]
+        final = folds[(folds["fold"] == FINAL) & (folds["labels"] == labels)]
         labeled = final["role"] == "train"
         ids = final[labeled]["id"] if labeled.any() else final["id"]
         contents = pd.read_parquet(run / "data.parquet", columns=["content"])["content"]
@@ -130,6 +130,20 @@ def familiar(
         return None
     how = "" if labeled.any() else ", without their labels"
     return f"has learned from {seen} of the {len(rows)} images{how}"
+
+
+def _origin(place: Path | None, facts: Mapping[str, Any]) -> tuple[Path | None, str | None]:
+    """The run that a model lies in, if any, and its number of labels as folds.parquet has it."""
+    if place is None:
+        return None, None
+    for run in (place, place.parent):
+        if _is_run(run):
+            return run, facts.get("labels")
+    trial = place.parent  # of a run that keeps all models: RUN/trials/VARIANT/TRIAL/model
+    if len(trial.parents) > 2 and _is_run(trial.parents[2]):
+        with intact(trial, f"Copy the model out of it: {place}."):
+            return trial.parents[2], read_json(trial / "trial.json")["labels"]
+    return None, None
 
 
 def _is_run(folder: Path) -> bool:

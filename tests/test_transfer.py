@@ -119,6 +119,19 @@ def test_the_backbones_run_tells_how_many_judged_images_it_knows(data, tmp_path)
     assert any("has learned from 15 of the 36 images" in text for text in again.record["warnings"])
 
 
+def test_so_does_the_run_of_a_model_that_was_not_the_recommended_one(data, tmp_path):
+    options = {"labels": "5/class", "save_models": "all", "out": tmp_path / "a"}
+    first = labelwise.compare(data, recipes="mlp(epochs=1), cnn(epochs=1)", **options)
+    names = ("mlp", "cnn")
+    other = next(name for name in names if name != first.results["recommended"])
+    folder = first.folder / "trials" / other / "labels-5-per-class_repeat-0_final" / "model"
+    renamed = dataclasses.replace(data, class_names=("a", "b", "c"))  # another task's fingerprint
+    again = labelwise.train(
+        renamed, recipe=f"probe(backbone='{folder}')", out=tmp_path / "b", folds=2
+    )
+    assert any("has learned from 15 of the 36 images" in text for text in again.record["warnings"])
+
+
 def test_a_gray_image_is_the_same_to_a_pretrained_network_as_three_equal_channels(data):
     gray = Probe(image_size=32, color="gray").fit(task_from(data), Context()).model
     color = Probe(image_size=32, color="rgb").fit(task_from(data), Context()).model
