@@ -12,13 +12,14 @@ import pandas as pd
 import torch
 
 from labelwise.attribution.attribute import AUTO, METHODS, attribute, check_method
-from labelwise.attribution.checks import shares, shortcut
+from labelwise.attribution.checks import cells, shares, shortcut
+from labelwise.attribution.kept import FILE as MAPS
 from labelwise.attribution.picture import channel, overlay, save, shown
 from labelwise.data.decode import decode
 from labelwise.data.source import shown as shown_path
 from labelwise.embedding import Advance
 from labelwise.errors import DataError, OptionError
-from labelwise.files import as_path, write_text
+from labelwise.files import as_path, write_parquet, write_text
 from labelwise.model import OK, Model, files_in
 from labelwise.nn.network import Body
 from labelwise.report.template import inlined, templates
@@ -44,6 +45,8 @@ class Explanation:
             an answer), status.
         method: how the heat was found, a key of METHODS; None if no file could be read.
         alarm: a sentence if the heat of all images together looks like a shortcut.
+
+    Beside the page stands maps.parquet: path, shown, and heat on a grid of 16 x 16, row by row.
     """
 
     page: Path
@@ -101,7 +104,8 @@ def explain(
     alarm = shortcut(heat / answered).alarm if answered >= FEW else None
     page = folder / PAGE
     write_text(page, render(table, used, alarm))
-    kept = table.drop(columns="channels")
+    write_parquet(folder / MAPS, table[table["status"] == OK][["path", "shown", "heat"]])
+    kept = table.drop(columns=["channels", "heat"])
     return Explanation(page, kept, used, alarm)
 
 
@@ -119,7 +123,7 @@ def _explained(
     for path in files:
         decoded = decode(path, at_least=model.preprocessing.size)
         row: dict[str, Any] = {"path": shown_path(path), "label": None, "probability": None}
-        row |= {"shown": None, "picture": None, "input": None, "channels": []}
+        row |= {"shown": None, "picture": None, "input": None, "channels": [], "heat": None}
         row["status"] = OK if decoded.pixels is not None else f"set aside: {decoded.reason}"
         rows.append(row)
         if decoded.pixels is not None:
@@ -131,6 +135,7 @@ def _explained(
     best = proba.argmax(axis=1)
     classes = best if wanted is None else np.full(len(best), wanted)
     found = attribute(model, batch, classes, method)
+    grids = cells(found.heat).reshape(len(batch), -1)
     raw = _channels(model, batch, channels)
     answered = [(number, row) for number, row in enumerate(rows, before + 1) if row["status"] == OK]
     for place, (number, row) in enumerate(answered):
@@ -146,6 +151,7 @@ def _explained(
             "label": model.class_names[best[place]],
             "probability": float(proba[place, best[place]]),
             "shown": model.class_names[classes[place]],
+            "heat": grids[place],
             **names,
         }
     grid = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(found.heat)[:, None], SMALL)

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -259,6 +260,19 @@ def test_every_image_gets_pictures_and_every_file_a_row(saved, photos, tmp_path)
     assert found.table["label"].tolist() == answers["label"].tolist()
 
 
+def test_the_heat_is_kept_on_a_grid_whose_mean_still_adds_up_to_the_logit(photos, tmp_path):
+    model = model_of("conv8 3x3 relu, gap", size=32)
+    found = labelwise.explain(model, photos, out=tmp_path / "out", of="b")
+    maps = pd.read_parquet(tmp_path / "out" / "maps.parquet")
+    assert maps["path"].tolist() == found.table.loc[found.table["status"] == "ok", "path"].tolist()
+    data = labelwise.load(str(photos))
+    logits = model.logits(data.images(data.usable))[:, 1]
+    heat = np.stack(maps["heat"].to_list())
+    assert heat.shape == (21, 16 * 16)
+    bias = model.network.head.bias[1].item()
+    np.testing.assert_allclose(heat.mean(axis=1) * 32 * 32 + bias, logits, atol=1e-4)
+
+
 def test_broken_files_at_the_end_do_not_hide_the_others(saved, photos, tmp_path):
     for number in range(12):
         (photos / f"zz{number}.png").write_bytes(b"broken")
@@ -314,5 +328,6 @@ def test_the_default_backbone_gives_exact_maps():
 def test_pages_are_named_by_number_and_never_by_file(saved, photos, tmp_path):
     found = labelwise.explain(saved, photos, out=tmp_path / "out")
     names = {path.name for path in found.page.parent.iterdir()}
-    assert all(name == "index.html" or name[:5].isdigit() for name in names)
+    names -= {"index.html", "maps.parquet"}
+    assert all(name[:5].isdigit() for name in names)
     assert Path(found.page).name == "index.html"
