@@ -19,6 +19,7 @@ from labelwise.errors import OptionError
 from labelwise.files import write_parquet, write_text
 from labelwise.measure import METRICS, interval_json
 from labelwise.model import OK
+from labelwise.recipe.variants import value_text
 from labelwise.report.text import chance, difference, plain
 from labelwise.use import Detection, EmbeddingJudgement, Judgement
 
@@ -178,14 +179,14 @@ def recipes_table(found: list[dict[str, Any]]) -> RenderableType:
     for column in ("field", "default", "meaning"):
         table.add_column(column, overflow="fold")
     for item in recipe["fields"]:
-        table.add_row(Text(item["name"]), Text(str(item["default"])), Text(item["meaning"]))
+        table.add_row(Text(item["name"]), Text(item["text"]), Text(item["meaning"]))
     presets = {
-        name: ", ".join(f"{k}={v}" for k, v in values.items())
+        name: ", ".join(f"{k}={value_text(v)}" for k, v in values.items())
         for name, values in recipe.get("presets", {}).items()
     }
     searched = {name: text for item in recipe["fields"] for name, text in item["search"].items()}
     return Group(
-        Text(recipe["description"]),
+        Text("\n\n".join(" ".join(p.split()) for p in recipe["description"].split("\n\n"))),
         table,
         *_listed("Presets (fields they set):", presets),
         *_listed("Searched by labelwise tune, unless they are given:", searched),

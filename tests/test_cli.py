@@ -265,6 +265,13 @@ def test_recipes_lists_all_and_details_one(call):
     assert "digits" in details["presets"]
 
 
+def test_recipes_writes_defaults_and_presets_as_a_variant_has_them(call):
+    shown = call("recipes", "mlp")[1]
+    assert "hidden         256-64 " in shown
+    assert "first-mlp: hidden=32-16, " in shown
+    assert "base        probe " in call("recipes", "self-training")[1]
+
+
 def test_doctor_shows_versions_backbones_and_the_store(call):
     status, out, _ = call("doctor", "--json")
     assert status == 0

@@ -10,6 +10,7 @@ from labelwise.errors import OptionError
 from labelwise.recipe import RECIPES
 from labelwise.recipe.base import Recipe
 from labelwise.recipe.ranges import ranges_of
+from labelwise.recipe.variants import value_text
 
 
 def recipes(name: str | None = None) -> list[dict[str, Any]]:
@@ -17,7 +18,8 @@ def recipes(name: str | None = None) -> list[dict[str, Any]]:
 
     Returns:
         For all: name, regime, uses_unlabeled. For one also its description, fields (name, default,
-        meaning, and search: what `tune` varies, as `--search` names it -> range) and presets.
+        text: the default as a variant has it, meaning, and search: what `tune` varies, as
+        `--search` names it -> range) and presets.
 
     Raises:
         OptionError: there is no recipe of this name.
@@ -32,6 +34,7 @@ def recipes(name: str | None = None) -> list[dict[str, Any]]:
         {
             "name": field.name,
             "default": made.configuration[field.name],
+            "text": value_text(getattr(made, field.name)),
             "meaning": field.metadata["help"],
             "search": {
                 name: str(found)

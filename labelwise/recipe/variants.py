@@ -103,7 +103,7 @@ def not_a_recipe(option: str, value: object) -> str:
 def variant_text(variant: Variant) -> str:
     """The text that `parse_variants` reads a variant from; fields at their default are left out."""
     recipe = variant.recipe
-    fields = ", ".join(f"{name}={_text(value)}" for name, value in _changed(recipe).items())
+    fields = ", ".join(f"{name}={value_text(value)}" for name, value in _changed(recipe).items())
     call = f"{recipe.name}({fields})" if fields else recipe.name
     return call if variant.name == recipe.name else f"{variant.name}={call}"
 
@@ -119,7 +119,7 @@ def _changed(recipe: Recipe) -> dict[str, Any]:
     return changed
 
 
-def _text(value: Any) -> str:
+def value_text(value: Any) -> str:
     """A field's value as a variant has it; in quotes where it would not be one word."""
     if isinstance(value, Recipe):
         return variant_text(Variant(value.name, value))
