@@ -34,9 +34,9 @@ COMMANDS = [
 def call(monkeypatch, capsys):
     """Run a command in this process: (exit status, stdout, stderr)."""
     # The test process' own allocator, OpenMP settings and signals stay as they are.
-    monkeypatch.setattr(cli, "keep_memory", lambda: None)
-    monkeypatch.setattr(cli, "_fix_output", lambda: None)
-    monkeypatch.setattr(cli, "_end_orderly", lambda: None)
+    monkeypatch.setattr(cli.process, "keep_memory", lambda: None)
+    monkeypatch.setattr(cli.process, "_fix_output", lambda: None)
+    monkeypatch.setattr(cli.process, "_end_orderly", lambda: None)
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["labelwise", *map(str, words)])
