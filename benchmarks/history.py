@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from engines.nets import NETS, Net
 
-from labelwise.model import build
+from labelwise.architecture import build
 from labelwise.nn.layers import initialize
 from labelwise.nn.supervised import Examples, Supervised
 from labelwise.nn.train import Schedule, train

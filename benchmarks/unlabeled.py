@@ -31,10 +31,11 @@ import numpy as np
 import torch
 from sklearn.cluster import MiniBatchKMeans
 
+from labelwise.architecture import build
 from labelwise.data.dataset import UNLABELED, Dataset
 from labelwise.data.load import load
 from labelwise.features import stored_pixels
-from labelwise.model import Model, build
+from labelwise.model import Model
 from labelwise.nn.coding import encoded
 from labelwise.nn.graph import neighbors, spread_out
 from labelwise.recipe.base import Context, Fitted, Recipe, Task

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labelwise import __version__
+from labelwise.architecture import build
 from labelwise.data.preprocess import Preprocessing
 from labelwise.description import (
     FORMAT,
@@ -21,7 +22,7 @@ from labelwise.files import write_file
 from labelwise.foreign import LARGEST_HEADER, LARGEST_JSON, brief, read_tensors, size_of
 from labelwise.measure.calibration import Calibration
 from labelwise.measure.novelty import Novelty
-from labelwise.model import Model, build
+from labelwise.model import Model
 
 if TYPE_CHECKING:
     import torch

@@ -20,6 +20,7 @@ from labelwise.data.dataset import Dataset
 from labelwise.data.split import FINAL, Split
 from labelwise.errors import OptionError, TrainingError
 from labelwise.files import write_parquet
+from labelwise.fitting import Known
 from labelwise.held_out import probabilities
 from labelwise.leaderboard import pool
 from labelwise.measure.scoring import Floats
@@ -30,7 +31,6 @@ from labelwise.recipe.base import Context, Cost, Fitted, Recipe, Task
 from labelwise.recipe.variants import Variant
 from labelwise.trials import (
     NOVELTY_FILE,
-    Known,
     Row,
     Trial,
     trial_of,

@@ -15,6 +15,7 @@ from labelwise.data.split import Protocol
 from labelwise.ensemble import Members, ensembles, join, weigh
 from labelwise.errors import RunError
 from labelwise.files import append_line, remove_temporary, write_json, write_parquet
+from labelwise.fitting import judge, run_finals, run_folds
 from labelwise.folders import RUN_FILE
 from labelwise.leaderboard import add_test, make_leaderboard, pool, suspects
 from labelwise.machine import torch_device
@@ -29,10 +30,7 @@ from labelwise.trials import (
     Row,
     absent_classes,
     final_models,
-    judge,
     rows_of,
-    run_finals,
-    run_folds,
 )
 from labelwise.twins import twins_of
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from labelwise.architecture import build
 from labelwise.data.dataset import Images
 from labelwise.features import stored_pixels
 from labelwise.measure import Interval, interval_json
 from labelwise.measure.retrieval import retrieval
-from labelwise.model import Model, build
+from labelwise.model import Model
 from labelwise.nn.layers import initialize
 from labelwise.nn.projected import Projected
 

@@ -8,10 +8,11 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from labelwise.architecture import build
 from labelwise.data.dataset import Images
 from labelwise.data.preprocess import Preprocessing, channels_of
 from labelwise.errors import RunError
-from labelwise.model import Model, build
+from labelwise.model import Model
 from labelwise.nn.mixture import Mixture
 
 

@@ -8,7 +8,8 @@ from typing import cast
 import numpy as np
 import torch
 
-from labelwise.model import Model, build
+from labelwise.architecture import build
+from labelwise.model import Model
 from labelwise.nn.bank import Bank, most_points
 from labelwise.nn.network import Body
 

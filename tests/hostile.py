@@ -23,8 +23,9 @@ import numpy as np
 import torch
 
 from labelwise import bundle
+from labelwise.architecture import build
 from labelwise.data.preprocess import Preprocessing
-from labelwise.model import Model, build
+from labelwise.model import Model
 
 KINDS = ("cnn", "mlp", "probe", "vae", "kmeans")
 #: a path into a JSON document: keys and indices

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import labelwise
 from labelwise import bundle, cli
+from labelwise.architecture import build
 from labelwise.attribution.attribute import attribute
 from labelwise.attribution.cam import cam
 from labelwise.attribution.checks import faithfulness, likeness, randomized, shares, shortcut
@@ -25,7 +26,7 @@ from labelwise.attribution.spread import spread
 from labelwise.backbones import find_pretrained
 from labelwise.data.preprocess import Preprocessing
 from labelwise.errors import DataError, OptionError
-from labelwise.model import Model, build
+from labelwise.model import Model
 from labelwise.nn.taps import Taps
 
 

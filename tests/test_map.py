@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 import labelwise
 from labelwise import cli
+from labelwise.architecture import build
 from labelwise.atlas import drawing, layouts
 from labelwise.errors import DataError, OptionError
-from labelwise.model import build
 from labelwise.recipe.base import Context
 from labelwise.recipe.cnn import Cnn
 from labelwise.recipe.mlp import Mlp

@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 
 from labelwise import bundle
+from labelwise.architecture import build
 from labelwise.data.load import load
 from labelwise.data.preprocess import Preprocessing
 from labelwise.errors import BundleError
-from labelwise.model import Model, build, softmax
+from labelwise.model import Model, softmax
 from tests.images import write
 
 

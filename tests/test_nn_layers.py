@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import correlate, maximum_filter
 from torch import nn
 
+from labelwise.architecture import build
 from labelwise.errors import LayerError
-from labelwise.model import build
 from labelwise.nn.language import ACTIVATIONS, parse_layers
 from labelwise.nn.layers import Stack, initialize
 from labelwise.nn.network import Network

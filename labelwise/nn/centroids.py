@@ -71,7 +71,7 @@ class Centroids(nn.Module):
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """What `model.build` makes this body of again, JSON-safe."""
+        """What `architecture.build` makes this body of again, JSON-safe."""
         return {"kind": "centroids", "count": self.count, "side": self.side}
 
     def forward(self, images: torch.Tensor) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:

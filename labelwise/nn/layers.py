@@ -76,7 +76,7 @@ class Stack(nn.Module):
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """What `model.build` makes this body of again, JSON-safe."""
+        """What `architecture.build` makes this body of again, JSON-safe."""
         return {"kind": "layers", "layers": self.text}
 
     def forward(self, images: torch.Tensor) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:

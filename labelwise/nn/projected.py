@@ -28,7 +28,7 @@ class Projected(nn.Module):
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """What `model.build` makes this body of again, JSON-safe."""
+        """What `architecture.build` makes this body of again, JSON-safe."""
         return {**cast(Any, self.base).architecture, "project": self.width}
 
     def project(self, embedding: torch.Tensor) -> torch.Tensor:

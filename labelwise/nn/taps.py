@@ -87,7 +87,7 @@ class Taps(nn.Module):
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """What `model.build` makes this body of again, JSON-safe."""
+        """What `architecture.build` makes this body of again, JSON-safe."""
         return {"kind": "timm", "name": self.name, "chosen": list(self.chosen)}
 
     def columns(self, chosen: tuple[int, ...]) -> list[int]:

@@ -8,11 +8,12 @@ from typing import Any, ClassVar, Literal, cast
 
 import torch
 
+from labelwise.architecture import build
 from labelwise.data.dataset import Images
 from labelwise.data.preprocess import Color, Preprocessing, Resize
 from labelwise.errors import OptionError
 from labelwise.features import stored_pixels
-from labelwise.model import Model, build
+from labelwise.model import Model
 from labelwise.nn.centroids import ITERATIONS, Centroids
 from labelwise.nn.coding import encoded
 from labelwise.nn.network import Network

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from labelwise.architecture import build
 from labelwise.backbones import Backbone
 from labelwise.data.dataset import Images
 from labelwise.data.preprocess import Preprocessing
 from labelwise.features import embedding_seconds, embeddings, load_body
-from labelwise.model import Model, build
+from labelwise.model import Model
 from labelwise.nn.directions import MOST, Directions
 from labelwise.nn.metric import Embed, MetricLearner
 from labelwise.nn.projected import Projected

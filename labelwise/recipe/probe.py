@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 
+from labelwise.architecture import build
 from labelwise.backbones import Backbone
 from labelwise.data.dataset import Images
 from labelwise.data.preprocess import Color, Preprocessing, Resize
@@ -20,7 +21,7 @@ from labelwise.features import (
     input_of,
     load_body,
 )
-from labelwise.model import Model, build
+from labelwise.model import Model
 from labelwise.recipe.base import (
     EVERY_FIT,
     Context,

@@ -15,11 +15,12 @@ from typing import Any, ClassVar, Literal, Self, cast, get_args
 import numpy as np
 import torch
 
+from labelwise.architecture import build
 from labelwise.data.dataset import Images
 from labelwise.data.preprocess import Color, Preprocessing, Resize
 from labelwise.errors import LayerError, OptionError
 from labelwise.features import stored_pixels
-from labelwise.model import Model, build
+from labelwise.model import Model
 from labelwise.nn.augment import Augmentation, parse_augmentation
 from labelwise.nn.layers import Stack, Whitening, initialize
 from labelwise.nn.network import Network

@@ -18,12 +18,12 @@ from labelwise.attribution.kept import FILE
 from labelwise.attribution.picture import overlay, shown
 from labelwise.data.dataset import Dataset
 from labelwise.features import stored_pixels
+from labelwise.fitting import bank_rows
 from labelwise.model import Model
 from labelwise.nn.bank import Bank
 from labelwise.report import text
 from labelwise.report.run_folder import Predictions, RunFolder
 from labelwise.transfer import with_backbone
-from labelwise.trials import bank_rows
 
 SAMPLE = 16  # images, half of them wrong ones as far as there are so many
 SIDE = 224  # pixels of a picture, at most
