@@ -28,37 +28,44 @@ FORMATS = ("table", "csv", "json", "parquet")
 
 
 def leaderboard_table(results: Mapping[str, Any]) -> RenderableType:
-    """The rows of leaderboard.json with the metric the run compares by; the chosen one starred."""
+    """The rows of leaderboard.json with the metric the run compares by; the chosen one starred.
+
+    Columns that would say nothing, the labels where all rows have the same and a test part that is
+    not there, are left out: names get the room.
+    """
     metric = results["metric"]
     chosen = (results["recommended"], results["recommended_labels"])
+    lines, failed = [], []
+    for row in results["rows"]:
+        value = (row["metrics"] or {}).get(metric)
+        test = (row["test"] or {}).get(metric)
+        lines.append(
+            {
+                "": "*" if (row["variant"], row["labels"]) == chosen else "",
+                "variant": row["variant"],
+                "labels": row["labels"].replace("-per-class", "/class"),
+                METRICS[metric].label: number(metric, value["value"])
+                if value
+                else ("failed" if row["reason"] else "not judged"),
+                "95 % interval": interval(metric, value),
+                "train": number(metric, (row["train"] or {}).get(metric)),
+                "test": number(metric, test["value"]) if test else "",
+                "s/fit": "" if row["fit_seconds"] is None else f"{row['fit_seconds']:.1f}",
+            }
+        )
+        if row["reason"]:
+            failed.append(_text(f"{row['variant']}, {row['labels']} labels: {row['reason']}"))
+    silent = {"test"} if not any(line["test"] for line in lines) else set()
+    silent |= {"labels"} if len({line["labels"] for line in lines}) == 1 else set()
     table = _table()
-    table.add_column("")
-    for column in ("variant", "labels", METRICS[metric].label, "95 % interval", "train", "test"):
+    columns = [column for column in next(iter(lines), {}) if column not in silent]
+    for column in columns:
         if column == "variant":  # where there is no room for all, names take several lines
             table.add_column(column, overflow="fold", min_width=8)
         else:
             table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("s per fit", justify="right", no_wrap=True)
-    failed = []
-    for row in results["rows"]:
-        value = (row["metrics"] or {}).get(metric)
-        test = (row["test"] or {}).get(metric)
-        star = "*" if (row["variant"], row["labels"]) == chosen else ""
-        cells = (
-            star,
-            row["variant"],
-            row["labels"].replace("-per-class", "/class"),
-            number(metric, value["value"])
-            if value
-            else ("failed" if row["reason"] else "not judged"),
-            interval(metric, value),
-            number(metric, (row["train"] or {}).get(metric)),
-            number(metric, test["value"]) if test else "",
-            "" if row["fit_seconds"] is None else f"{row['fit_seconds']:.1f}",
-        )
-        table.add_row(*map(_text, cells))
-        if row["reason"]:
-            failed.append(_text(f"{row['variant']}, {row['labels']} labels: {row['reason']}"))
+    for line in lines:
+        table.add_row(*(_text(line[column]) for column in columns))
     return Group(table, *failed, *map(_text, _twins(results)))
 
 

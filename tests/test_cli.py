@@ -89,6 +89,22 @@ def test_compare_prints_the_leaderboard_and_the_path_of_the_report_last(call, so
     assert "left" in err  # progress
 
 
+def test_the_leaderboard_leaves_out_what_all_rows_share(run, capsys):
+    from rich.console import Console
+
+    from labelwise.tables import leaderboard_table
+
+    def head(results):
+        Console(width=80).print(leaderboard_table(results))
+        return capsys.readouterr().out.split("─")[0].split()
+
+    assert head(run.results) == ["variant", "accuracy", "95", "%", "interval", "train", "s/fit"]
+    (row,) = run.results["rows"]
+    few = {**row, "labels": "4-per-class", "test": row["metrics"]}
+    wide = head({**run.results, "rows": [row, few]})
+    assert set(wide) - set(head(run.results)) == {"labels", "test"}
+
+
 def test_json_is_one_document_and_quiet_says_nothing(call, source, tmp_path):
     words = ("compare", source, "--out", tmp_path / "run", "--recipes", "mlp(epochs=2)", "--quiet")
     status, out, err = call(*words, "--json")
