@@ -1,4 +1,4 @@
-# Two commands do all the set-up on a fresh machine: `make demo` and `make test`.
+# On a fresh machine each target does its own set-up: `make demo`, `make docs`, `make test`.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
@@ -8,7 +8,7 @@ test test-all: export OMP_NUM_THREADS = 1
 # Without compiled files every process of the tests would compile torch again, for half a minute.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all check format clean
+.PHONY: demo docs test test-all check format clean
 
 # The stamps make a second call start at once; a changed pyproject.toml installs again. Compiling all
 # of torch takes longer than it will ever save here, so what is imported is compiled then.
@@ -21,12 +21,20 @@ $(BIN)/python:
 	$(INSTALL) ".[demo]"
 	touch $@
 
+.venv/installed-docs: pyproject.toml | $(BIN)/python
+	$(INSTALL) ".[docs]"
+	touch $@
+
 .venv/installed-dev: pyproject.toml | $(BIN)/python
 	$(INSTALL) ".[dev]"
-	touch $@ .venv/installed
+	touch $@ .venv/installed .venv/installed-docs
 
 demo: .venv/installed  ## install, run the main job on real photos, print the path of the report
 	$(BIN)/labelwise demo --resume
+
+docs: .venv/installed-docs  ## build the pages; a broken link or a page that nothing leads to fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo $(CURDIR)/site/index.html
 
 test: .venv/installed-dev check  ## lint, types and the tests that take minutes
 	$(BIN)/python -m pytest $(TOGETHER) -m "not slow"
@@ -44,4 +52,4 @@ format: .venv/installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build site *.egg-info
