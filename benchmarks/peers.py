@@ -8,8 +8,9 @@ images that none of them gets with a label (--test of each class; of near duplic
 kept, and none is among the labels). Every user code is a file in benchmarks/peers, run as a process
 of its own; its answers are a CSV, judged here. They take turns. All start from one file of weights
 (EfficientNet-Lite0), which lies where timm would have downloaded it to, and for Keras is converted
-and checked. --same-time gives the peers, besides, as many epochs as fit into the
-processor seconds of labelwise. A run that was interrupted goes on where it was. No peer is a dependency of labelwise:
+and checked. --same-time gives those that took fewer processor seconds than labelwise, besides, as
+many epochs as fit into its. A run that was interrupted goes on where it was. The peers are no
+dependencies of labelwise:
 
     python3.11 -m venv fastai && fastai/bin/pip install fastai timm
     python3.11 -m venv keras && keras/bin/pip install tensorflow-cpu keras pillow
@@ -309,8 +310,8 @@ def main_table(job: Job, results: dict[str, list[Result]], lines: dict[str, int]
     chances = dict(zip(others, holm([pair.p for pair in pairs]), strict=True))
     pair_of = dict(zip(others, pairs, strict=True))
     text = [
-        "| | lines | seconds | of a core | accuracy | deviation over draws | labelwise is better by "
-        "| calibration error |",
+        "| | lines | seconds | of a core | accuracy | deviation over draws "
+        "| labelwise is better by | calibration error |",
         "|---|" + "--:|" * 7,
     ]
     for name, found in results.items():
@@ -409,7 +410,8 @@ def main() -> None:
     lines = {name: PEERS[name].lines for name in pythons}
     if args.same_time:
         cpu = mean(result.cpu for result in results["labelwise"])
-        epochs = {n: epochs_in(n, p, out, cpu) for n, p in pythons.items() if n != "labelwise"}
+        shorter = [n for n, found in results.items() if mean(r.cpu for r in found) < cpu]
+        epochs = {name: epochs_in(name, pythons[name], out, cpu) for name in shorter}
         for draw in range(args.draws):
             for name, count in epochs.items():
                 longer = f"{name}, {count} epochs"

@@ -21,8 +21,9 @@ def accuracy(model, loader):
 
 
 torch.manual_seed(0)
-model = timm.create_model("tf_efficientnet_lite0", pretrained=True, num_classes=2)
+model = timm.create_model("tf_efficientnet_lite0", pretrained=True)
 config = resolve_model_data_config(model)
+model.classifier = torch.nn.Linear(model.num_features, 2)
 plain = create_transform(**config)
 augmented = create_transform(**config, is_training=True, scale=(0.5, 1.0))
 learned, judged = ImageFolder("train", augmented), ImageFolder("train", plain)
@@ -33,7 +34,7 @@ held_out = DataLoader(Subset(judged, order[:cut]), 32)
 
 for phase, rate in (("head", 1e-3), ("all", 1e-4)):
     model.requires_grad_(phase == "all")
-    model.get_classifier().requires_grad_(True)
+    model.classifier.requires_grad_(True)
     weights = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS * len(train))
