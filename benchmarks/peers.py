@@ -42,6 +42,7 @@ from safetensors.torch import save_file
 import labelwise as lw
 from labelwise.backbones import find_pretrained
 from labelwise.data.dataset import Dataset
+from labelwise.errors import OptionError
 from labelwise.measure import Interval, evaluate, wilson
 from labelwise.measure.verdicts import holm, verdicts
 
@@ -294,7 +295,8 @@ def epochs_in(name: str, python: str, out: Path, cpu: float) -> int:
 
 def percent(interval: Interval) -> str:
     """With its limits."""
-    return f"{interval.value:.1%} ({interval.low:.1%} to {interval.high:.1%})".replace("%", " %")
+    value, low, high = (100 * x for x in (interval.value, interval.low, interval.high))
+    return f"{value:.1f} % ({low:.1f} to {high:.1f})"
 
 
 def main_table(job: Job, results: dict[str, list[Result]], lines: dict[str, int]) -> str:
@@ -365,8 +367,8 @@ def own_answers(job: Job, out: Path) -> str:
             answered = (sure["status"] == "ok").to_numpy()
             right = (sure["label"].to_numpy() == names)[answered]
             last = f"{answered.mean():.1%} | {right.mean():.1%}"
-        except lw.LabelwiseError as error:
-            last = f"{error} |"
+        except OptionError:
+            last = "refused: too many wrong, or too few to know |"
         chosen = json.loads((run / "leaderboard.json").read_text("utf-8"))["recommended"]
         text.append(f"| {draw} | {chosen} | {unknown:.1%} | {holds:.1%} | {last} |")
     return "\n".join(text).replace("%", " %")
