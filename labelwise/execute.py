@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,10 @@ MOST_SAID = 8  # warnings that are shown before the run; the report has all of t
 DONE = "done"  # the status of a run that is
 
 
+#: (variant, labels) -> why the row failed.
+Problems = dict[tuple[str, str], str]
+
+
 def execute(
     folder: Path,
     dataset: Dataset,
@@ -60,55 +64,17 @@ def execute(
     tidy_stores()
     started = time.perf_counter()
     plan = Plan.from_json(record["plan"])
-    variants = plan.apply(asked)
-    context = Context(settings.seed, torch_device(settings.device))
-    rows = rows_of(variants, protocol.splits)
+    rows = rows_of(plan.apply(asked), protocol.splits)
     judged = bool(len(protocol.test))
     everything = judged or not dataset.class_names or settings.save_models == "all"
+    work = _Work(folder, dataset, settings, progress, everything)
     progress.plan(_steps(rows, plan, everything, settings.ensemble))
-    progress.say(_announcement(dataset, protocol, variants, plan, settings))
-    for origin in record.get("backbones", ()):
-        progress.say(f"backbone {origin['name']}: license {origin['license']}")
-    for sentence in record["warnings"][:MOST_SAID]:
-        progress.say(f"note: {sentence}")
-    if len(record["warnings"]) > MOST_SAID:
-        progress.say(f"note: {len(record['warnings']) - MOST_SAID} more notes are in the report")
-
-    problems: dict[tuple[str, str], str] = {}
-    for number, row in enumerate(rows, start=1):
-        place = f"[{number}/{len(rows)}]"
-        problem = run_folds(row, dataset, folder, context, progress, place)
-        if problem is None and everything:
-            problem = run_finals(row, dataset, folder, context, progress, place)
-        if problem is not None:
-            problems[row.variant.name, row.labels] = problem
-    mixtures: list[Members] = []
-    if settings.ensemble:
-        mixtures, why_not = ensembles(rows, problems, dataset, folder)
-        problems |= why_not
-        rows = (*rows, *(members.row for members in mixtures))
-    for members in mixtures:
-        labels = members.row.labels
-        progress.begin(f"ensemble, {labels} labels")
-        if (members.row.variant.name, labels) not in problems:
-            weigh(members)
-            if everything:
-                join(members)
-        progress.end()
-    progress.begin("measuring")
-    leaderboard = make_leaderboard(
-        rows,
-        problems,
-        dataset,
-        folder,
-        twins=twins_of(asked),
-        metric=settings.metric,
-        seed=settings.seed,
-    )
-    progress.end()
-    if leaderboard["recommended"] is None:
-        reasons = "; ".join(f"{name}: {why}" for (name, _), why in problems.items())
-        raise RunError(f"No variant finished. {reasons}")
+    progress.say(_announcement(dataset, protocol, plan.apply(asked), plan, settings))
+    _say_notes(record, progress)
+    problems = work.fit(rows)
+    mixtures = work.mix(rows, problems) if settings.ensemble else []
+    rows = (*rows, *(members.row for members in mixtures))
+    leaderboard = work.measure(rows, problems, asked)
     winner = next(
         row
         for row in rows
@@ -116,14 +82,7 @@ def execute(
         and row.labels == leaderboard["recommended_labels"]
     )
     if not everything:
-        # A final fit that nobody judges and nobody keeps would be wasted: only the winner's.
-        mixture = next((members for members in mixtures if members.row == winner), None)
-        for row in (winner,) if mixture is None else mixture.needed:
-            problem = run_finals(row, dataset, folder, context, progress, "[final]")
-            if problem is not None:
-                raise RunError(f"The final fit of '{row.variant.name}' failed: {problem}")
-        if mixture is not None:
-            join(mixture)
+        work.fit_finally(winner, mixtures)
     progress.begin("judging and writing the report")
     if judged:
         _open_test(rows, dataset, folder, protocol)
@@ -137,6 +96,95 @@ def execute(
     write_report(folder, dataset)
     write_json(folder / RUN_FILE, {**record, "status": DONE})
     progress.end()
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What the steps of a run share.
+
+    Attributes:
+        everything: whether every row gets its final fit, not only the recommended one.
+    """
+
+    folder: Path
+    dataset: Dataset
+    settings: Settings
+    progress: Progress
+    everything: bool
+
+    @property
+    def context(self) -> Context:
+        return Context(self.settings.seed, torch_device(self.settings.device))
+
+    def fit(self, rows: Sequence[Row]) -> Problems:
+        """Fit all trials of some rows; the rows that failed."""
+        problems: Problems = {}
+        place = (self.dataset, self.folder, self.context, self.progress)
+        for number, row in enumerate(rows, start=1):
+            which = f"[{number}/{len(rows)}]"
+            problem = run_folds(row, *place, which)
+            if problem is None and self.everything:
+                problem = run_finals(row, *place, which)
+            if problem is not None:
+                problems[row.variant.name, row.labels] = problem
+        return problems
+
+    def mix(self, rows: Sequence[Row], problems: Problems) -> list[Members]:
+        """An ensemble for every number of labels; those that cannot be made join `problems`."""
+        mixtures, why_not = ensembles(rows, problems, self.dataset, self.folder)
+        problems |= why_not
+        for members in mixtures:
+            key = (members.row.variant.name, members.row.labels)
+            self.progress.begin(f"ensemble, {key[1]} labels")
+            if key not in problems:
+                weigh(members)
+                try:
+                    if self.everything:
+                        join(members)
+                except RunError as error:
+                    problems[key] = str(error)
+            self.progress.end()
+        return mixtures
+
+    def measure(
+        self, rows: Sequence[Row], problems: Problems, asked: Sequence[Variant]
+    ) -> dict[str, Any]:
+        """The leaderboard, without test numbers."""
+        self.progress.begin("measuring")
+        leaderboard = make_leaderboard(
+            rows,
+            problems,
+            self.dataset,
+            self.folder,
+            twins=twins_of(asked),
+            metric=self.settings.metric,
+            seed=self.settings.seed,
+        )
+        self.progress.end()
+        if leaderboard["recommended"] is None:
+            reasons = "; ".join(f"{name}: {why}" for (name, _), why in problems.items())
+            raise RunError(f"No variant finished. {reasons}")
+        return leaderboard
+
+    def fit_finally(self, winner: Row, mixtures: Sequence[Members]) -> None:
+        """The winner's final fit only: others would be judged and kept by nobody."""
+        mixture = next((members for members in mixtures if members.row == winner), None)
+        place = (self.dataset, self.folder, self.context, self.progress)
+        for row in (winner,) if mixture is None else mixture.needed:
+            problem = run_finals(row, *place, "[final]")
+            if problem is not None:
+                raise RunError(f"The final fit of '{row.variant.name}' failed: {problem}")
+        if mixture is not None:
+            join(mixture)
+
+
+def _say_notes(record: Mapping[str, Any], progress: Progress) -> None:
+    for origin in record.get("backbones", ()):
+        progress.say(f"backbone {origin['name']}: license {origin['license']}")
+    for sentence in record["warnings"][:MOST_SAID]:
+        progress.say(f"note: {sentence}")
+    if len(record["warnings"]) > MOST_SAID:
+        progress.say(f"note: {len(record['warnings']) - MOST_SAID} more notes are in the report")
 
 
 def _open_test(rows: Sequence[Row], dataset: Dataset, folder: Path, protocol: Protocol) -> None:
@@ -187,7 +235,7 @@ def _save_recommended(
         "test": entry["test"],
         "seed": record["settings"]["seed"],
     }
-    bundle.save(dataclasses.replace(model, facts=facts), folder / "model")
+    bundle.save(replace(model, facts=facts), folder / "model")
 
 
 def _steps(rows: Sequence[Row], plan: Plan, finals: bool, ensemble: bool) -> list[float]:
