@@ -95,7 +95,7 @@ class Members:
     def parts(self) -> np.ndarray:
         """Which rows are weighed without each other: an image is in one part, int64 (N,)."""
         table = self.tables[0]
-        once = table[table["repeat"] == 0]
+        once = table.drop_duplicates("id")  # with one held-out part, repeats judge other images
         parts = parts_of(once["fold"], self.dataset.groups[once["id"]])
         return table["id"].map(dict(zip(once["id"], parts, strict=True))).to_numpy(np.int64)
 

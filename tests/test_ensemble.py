@@ -137,6 +137,16 @@ def test_the_recommended_ensemble_is_fitted_from_members_nobody_else_needed(
     assert not list((found.folder / "trials").glob("*/*/model"))
 
 
+@pytest.mark.parametrize("folds", [1, 2])
+def test_repeats_are_weighed_image_by_image(folds, photos, tmp_path):
+    options = {"folds": folds, "repeats": 2, "ensemble": True}
+    found = compare(photos, out=tmp_path / "run", recipes=RECIPES, **options)
+    row = next(row for row in found.results["rows"] if row["variant"] == "ensemble")
+    flat = next(row for row in found.results["rows"] if row["variant"] == "flat")
+    assert row["metrics"]["accuracy"]["n"] == flat["metrics"]["accuracy"]["n"]
+    assert len(list((found.folder / "trials" / "ensemble").glob("*_fold-*"))) == 2 * folds
+
+
 def test_a_member_that_failed_is_left_out(photos, tmp_path):
     recipes = RECIPES + ", wild=cnn(layers='conv8 3x3 relu, gap', epochs=3, lr=1e30)"
     found = compare(photos, out=tmp_path / "run", recipes=recipes, ensemble=True, folds=2)
