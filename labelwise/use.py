@@ -255,6 +255,7 @@ def predict(
 
 
 def opened(model: Model | str | Path) -> Model:
+    """A model as it is, or read from the folder of one or of a run."""
     return model if isinstance(model, Model) else load_model(as_path(model, "model"))
 
 

@@ -1,0 +1,1 @@
+"""The map: embeddings drawn as points on an interactive page."""

@@ -33,6 +33,7 @@ def labelwise(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
+    # No docstring: the program's help is that of `app`.
     if version:
         typer.echo(f"labelwise {__version__}")
         raise typer.Exit

@@ -93,6 +93,7 @@ Continue = Annotated[bool, typer.Option("--resume", help="Continue a run that wa
 
 
 def share(option: str, text: str | None, example: str) -> float | None:
+    """A fraction, or None; the ranges are checked by what uses it."""
     try:
         return None if text is None else float(text)
     except ValueError:
@@ -100,6 +101,7 @@ def share(option: str, text: str | None, example: str) -> float | None:
 
 
 def numbers(option: str, text: str | None) -> list[int]:
+    """Whole numbers between commas."""
     try:
         return [] if text is None else [int(part) for part in text.split(",")]
     except ValueError:

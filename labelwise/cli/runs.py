@@ -238,6 +238,7 @@ def _with_config(given: dict[str, Any], config: Path | None) -> dict[str, Any]:
 
 
 def called_as() -> list[str]:
+    """The call, for the record."""
     return ["labelwise", *sys.argv[1:]]
 
 

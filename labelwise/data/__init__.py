@@ -1,0 +1,1 @@
+"""Data: sources, decisions about files, duplicates, Dataset, Split, preprocessing."""

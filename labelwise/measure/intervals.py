@@ -44,12 +44,14 @@ def undefined(n: int, method: str) -> Interval:
 
 
 def check_level(level: float) -> float:
+    """The level, if it is one."""
     if not 0 < level < 1:
         raise OptionError(f"level is {level}; expected a fraction between 0 and 1, such as 0.95.")
     return level
 
 
 def check_resamples(resamples: int) -> int:
+    """The number of resamples, if it is enough."""
     if resamples < 2:
         raise OptionError(f"resamples is {resamples}; expected 2 or more, such as 1000.")
     return resamples

@@ -244,6 +244,7 @@ def recall(
 
 
 def check_beta(beta: float) -> float:
+    """The weight of recall in F-beta, if it can be one."""
     if not (np.isfinite(beta) and beta > 0):
         raise OptionError(f"beta is {beta}; expected a positive number, such as 1 or 2.")
     return beta

@@ -363,6 +363,7 @@ class Sample:
 
     @cached_property
     def counts(self) -> Counts:
+        """Right, labeled and predicted weight of every class."""
         s = self.scorer
         return Counts(
             right=self.sums(s.selectors[0]),

@@ -31,7 +31,9 @@ class Classifier(Protocol):
 
     def logits(self, images: torch.Tensor) -> torch.Tensor: ...
 
-    def train(self, mode: bool = True) -> nn.Module: ...
+    def train(self, mode: bool = True) -> nn.Module:
+        """To learn, or not to."""
+        ...
 
 
 class Looks(Protocol):

@@ -110,6 +110,8 @@ def initialize(module: nn.Module, generator: torch.Generator) -> None:
 
 
 class GlobalMean(nn.Module):
+    """The mean of every map: float32 (N, C, H, W) -> (N, C)."""
+
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         return maps.mean((2, 3))
 

@@ -51,6 +51,7 @@ class Number:
     whole: bool = False
 
     def accepts(self, value: float) -> bool:
+        """Whether a number may stand there."""
         return 0 <= value <= self.high and (not self.whole or value.is_integer())
 
     def __str__(self) -> str:

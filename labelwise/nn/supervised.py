@@ -225,6 +225,7 @@ class Seen:
         self.waiting: list[tuple[torch.Tensor, ...]] = []
 
     def clear(self) -> None:
+        """Forget everything."""
         self.loss.zero_()
         self.cells.zero_()
         self.waiting.clear()

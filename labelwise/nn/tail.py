@@ -97,6 +97,7 @@ class Tuned(Network):
     """A network whose batch norms stay in inference mode while it learns."""
 
     def train(self, mode: bool = True) -> Tuned:
+        """As of any module, but for the batch norms."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):

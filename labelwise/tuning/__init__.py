@@ -1,0 +1,1 @@
+"""Tune: the search over a recipe's fields by successive halving."""
