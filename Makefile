@@ -32,8 +32,9 @@ $(BIN)/python:
 demo: .venv/installed  ## install, run the main job on real photos, print the path of the report
 	$(BIN)/labelwise demo --resume
 
+# Not --quiet: without its complaints, --strict does not fail either.
 docs: .venv/installed-docs  ## build the pages; a broken link or a page that nothing leads to fails
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo $(CURDIR)/site/index.html
 
 test: .venv/installed-dev check  ## lint, types and the tests that take minutes

@@ -7,6 +7,7 @@ import importlib
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import types
@@ -218,14 +219,17 @@ def test_a_page_has_the_same_parts_on_github_and_on_the_site(document):
     assert counts[0] == counts[1]
 
 
-def test_the_site_is_built_without_a_complaint_and_loads_nothing_from_elsewhere(tmp_path):
+def built(root: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    """The site of a copy of the repository's documents, or of these."""
     pytest.importorskip("material")
-    subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path],
-        cwd=ROOT,
-        check=True,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
-    )
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(out)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+
+
+def test_the_site_is_built_without_a_complaint_and_loads_nothing_from_elsewhere(tmp_path):
+    done = built(ROOT, tmp_path)
+    assert done.returncode == 0, done.stderr
     pages = list(tmp_path.rglob("*.html"))
     assert {"index.html", "commands.html", "contributing.html"} <= {page.name for page in pages}
     for page in pages:
@@ -236,3 +240,14 @@ def test_the_site_is_built_without_a_complaint_and_loads_nothing_from_elsewhere(
                 assert tag == "a" or not foreign, f"{page}: {tag} {address}"
     for style in tmp_path.rglob("*.css"):
         assert not re.search(r"url\(['\"]?(https?:)?//|@import", style.read_text()), style
+
+
+def test_a_broken_link_or_a_page_that_nothing_leads_to_fails_the_site(tmp_path):
+    for part in ("docs", "mkdocs.yml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+        copy(ROOT / part, tmp_path / part)
+    (tmp_path / "docs" / "lost.md").write_text("# Lost\n\n[a](nowhere.md) [b](data.md#nowhere)\n")
+    done = built(tmp_path, tmp_path / "out")
+    assert done.returncode != 0
+    for complaint in ('not included in the "nav"', "'nowhere.md'", "anchor '#nowhere'"):
+        assert complaint in done.stderr
