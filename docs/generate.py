@@ -163,13 +163,14 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def _cell(text: str) -> str:
-    """One line; bars only inside of code, where they end no cell."""
-    return re.sub(r"\s+", " ", text)
+    """One line; a bar outside of code ends no cell."""
+    line = re.sub(r"\s+", " ", text)
+    return re.sub(r"(`[^`]*`)|\|", lambda found: found[1] or r"\|", line)
 
 
 def _plain(text: str) -> str:
-    """Text in which a star or an underscore is just that."""
-    return re.sub(r"([*_<])", r"\\\1", text)
+    """Text in which a star or an underscore outside of code is just that."""
+    return re.sub(r"(`[^`]*`)|([*_<])", lambda found: found[1] or f"\\{found[2]}", text)
 
 
 def _block(text: str) -> str:
