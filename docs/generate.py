@@ -2,7 +2,7 @@
 
 - reference/commands.md from the command line, reference/recipes.md from the dataclasses;
 - contributing.md and changelog.md, whose originals stand where readers of a repository look;
-- code/ with a page for every script that a page links to.
+- code/ with a page for every file of Python that a page links to, and for every script of a story.
 
 They are made while the site is built and stored nowhere, so they cannot be out of date.
 """
@@ -32,8 +32,9 @@ def generated() -> dict[str, str]:
     for original, page in MOVED.items():
         if page != "index.md":
             pages[page] = relinked((ROOT / original).read_text(), ROOT / original, page)
-    for script in linked_scripts():
-        pages[code_page(script)] = f"# {script}\n\n```python\n{(ROOT / script).read_text()}```\n"
+    for file in files_of_python():
+        title = file.relative_to(ROOT).as_posix()
+        pages[code_page(title)] = f"# {title}\n\n```python\n{file.read_text()}```\n"
     return pages
 
 
@@ -196,24 +197,31 @@ def place_of(path: Path) -> str | None:
     if path.is_relative_to(DOCS):
         return path.relative_to(DOCS).as_posix()
     inside = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else ""
-    return MOVED.get(inside) or (code_page(inside) if path.suffix == ".py" else None)
-
-
-def linked_scripts() -> list[str]:
-    """The scripts outside of docs/ that a page links to."""
-    links = {
-        (page.parent / link).resolve()
-        for page in [*DOCS.rglob("*.md"), *map(ROOT.joinpath, MOVED)]
-        for link in LINK.findall(page.read_text())
-    }
-    inside = (p for p in links if p.is_relative_to(ROOT) and not p.is_relative_to(DOCS))
-    return sorted(
-        p.relative_to(ROOT).as_posix() for p in inside if p.suffix == ".py" and p.is_file()
-    )
+    return code_page(inside) if path.suffix == ".py" else MOVED.get(inside)
 
 
 def code_page(script: str) -> str:
     return f"code/{script.removesuffix('.py')}.md"
+
+
+def files_of_python() -> list[Path]:
+    """Those outside of docs/ that pages link to, and the scripts of the stories."""
+    linked = {
+        (page.parent / link).resolve()
+        for page in [*DOCS.rglob("*.md"), *map(ROOT.joinpath, MOVED)]
+        for link in LINK.findall(page.read_text())
+        if link.endswith(".py")
+    }
+    inside = {file for file in linked if file.is_relative_to(ROOT) and file.is_file()}
+    return sorted(inside | set((ROOT / "examples").glob("*.py")))
+
+
+def scripts_of(text: str, page: str) -> str:
+    """A line that leads to the scripts that a page tells to run; nothing where there is none."""
+    named = sorted(set(re.findall(r"\bexamples/\w+\.py\b", text)))
+    places = {name: os.path.relpath(code_page(name), Path(page).parent) for name in named}
+    links = [f"[`{name}`]({place})" for name, place in places.items() if (ROOT / name).is_file()]
+    return f"\n\nThe whole script: {', '.join(links)}.\n" if links else ""
 
 
 # -- what mkdocs calls
@@ -231,6 +239,6 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     place = page.file.src_uri
     if page.file.generated_by:
         return markdown
-    text = relinked(markdown, DOCS / place, place)
+    text = relinked(markdown, DOCS / place, place) + scripts_of(markdown, place)
     # In a table GitHub wants a bar escaped also in code, where Python-Markdown shows the backslash.
     return re.sub(r"`[^`\n]*`", lambda code: code[0].replace(r"\|", "|"), text)

@@ -186,9 +186,11 @@ def test_the_generated_pages_have_every_command_option_field_and_preset():
 
 def test_links_of_a_page_lead_to_pages_of_the_site():
     place = ROOT / "docs" / "stories" / "digits.md"
-    text = "[a](../data.md#sources) [b](../../CONTRIBUTING.md) [c](../../benchmarks/map.py) [d](#e)"
+    text = (
+        "[a](../data.md#sources) [b](../../CONTRIBUTING.md) [c](../../examples/digits.py) [d](#e)"
+    )
     assert generate.relinked(text, place, "stories/digits.md") == (
-        "[a](../data.md#sources) [b](../contributing.md) [c](../code/benchmarks/map.md) [d](#e)"
+        "[a](../data.md#sources) [b](../contributing.md) [c](../code/examples/digits.md) [d](#e)"
     )
 
 
@@ -218,6 +220,14 @@ def test_a_page_has_the_same_parts_on_github_and_on_the_site(document):
     }
     counts = [Counter(tag for tag, _ in Page(page).tags if tag in parts) for page in (here, there)]
     assert counts[0] == counts[1]
+
+
+def test_a_story_leads_to_the_script_that_it_tells_to_run():
+    text = "```sh\npython examples/first_steps.py --quick\npython examples/none.py\n```"
+    line = generate.scripts_of(text, "stories/first-steps.md")
+    assert line.count("](") == 1
+    assert "[`examples/first_steps.py`](../code/examples/first_steps.md)" in line
+    assert "code/examples/first_steps.md" in generate.generated()
 
 
 def built(root: Path, out: Path) -> subprocess.CompletedProcess[str]:
