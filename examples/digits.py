@@ -37,7 +37,7 @@ try:
 except LabelwiseError as error:
     parser.exit(2, f"digits: {error}\n")
 if quick:
-    mnist, cifar = mnist.few(100), cifar.few(100)  # of every class and part
+    mnist, cifar = mnist.few(60), cifar.few(60)  # of every class and part
 print(f"{len(mnist.usable)} digits, {len(cifar.usable)} photos; in full 20 minutes on two cores")
 common = {"budget": "30s" if quick else "30m", "resume": True}
 
@@ -90,10 +90,10 @@ save("digits-curves.png")
 # photos in gray; and of all digits without a label, from a file that holds none.
 train = mnist.images(np.flatnonzero(mnist.table["split"] == "train"))
 np.savez(out / "nameless.npz", x_unlabeled=np.stack([train.read(i) for i in range(len(train))]))
-net = f"metric(preset=embedding, epochs={1 if quick else 2}, steps={25 if quick else 1000}, "
-five = net + "seen_classes='2,3,1,7,9', turns=4, augment='crop 3, randaugment 2 8')"
-gray = net + "images=5, color=gray, image_size=28)"
-vae = f"vae(epochs={2 if quick else 6})"
+net = f"metric(preset=embedding, steps={25 if quick else 1000}, epochs={{}}, {{}})"
+five = net.format(2 - quick, "seen_classes='2,3,1,7,9', turns=4, augment='crop 3, randaugment 2 8'")
+gray = net.format(1, "images=5, color=gray, image_size=28")
+vae = f"vae(epochs={2 if quick else 5})"
 tasks = (mnist, five, 1), (cifar, gray, 1), (out / "nameless.npz", vae, None)
 names = "five-digits", "gray-photos", "nameless"
 
