@@ -1,0 +1,118 @@
+"""Two levels of labels: mammals in 3 superclasses and 15 classes, and what one teaches the other.
+
+    python examples/two_levels.py [--quick] [--data mammals] [--out runs/two-levels]
+
+The story, with the pictures and the numbers, is docs/stories/two-levels.md.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+import labelwise as lw
+from labelwise.errors import LabelwiseError
+from labelwise.measure import verdicts
+
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("--quick", action="store_true", help="fewer epochs of narrower networks")
+parser.add_argument("--data", default="mammals", help="has coarse_label and fine_label")
+parser.add_argument("--out", type=Path, default=Path("runs/two-levels"))
+options = parser.parse_args()
+quick, out, began = options.quick, options.out, time.perf_counter()
+# The epochs are given, so that the budget only says how long to time them.
+given = {"folds": 1, "budget": "30s" if quick else "10m", "resume": True}
+print("The full setting takes about 20 minutes on two cores; --quick a minute.", flush=True)
+
+try:
+    coarse = lw.load(options.data, target="coarse_label")
+    fine = lw.load(options.data, target="fine_label")
+except LabelwiseError as error:
+    parser.exit(2, f"two_levels: {error}\n")
+above = {fine.class_names[fine.labels[row]]: coarse.labels[row] for row in fine.labeled}
+
+print("\n1. Stride or pooling: two ways to make the maps smaller, in the course's networks")
+less = ", width=0.25, epochs=2" if quick else ""
+nets = [f"{name}=cnn(preset=mammals-{name}{less})" for name in ("stride", "pool")]
+nets.append(f"fast=cnn(preset=fast{less or ', width=0.75, epochs=9'})")  # one of today
+first = lw.compare(coarse, recipes=nets, save_models="all", out=out / "coarse", **given)
+print(f"   {first.results['why']}")
+
+print("\n2. A network that is too deep for 32 pixels is refused before anything is trained")
+try:
+    lw.compare(coarse, recipes='cnn(layers="6 x [conv64 3x3 same, max 2]")', out=out / "deep")
+except LabelwiseError as error:
+    print(f"   {error}")
+
+print("\n3. The net with strides goes on: superclasses in a quarter of the epochs, then classes")
+saved = first.folder / "trials" / "stride" / "labels-all_repeat-0_final" / "model"
+start = f"backbone='{saved}', preset=mammals-stride"
+few, many = (1, 2) if quick else (5, 20)
+nets = f"again=cnn({start}, epochs={few})"
+again = lw.compare(coarse, recipes=nets, **given, out=out / "again")
+nets = f"classes=cnn({start}, epochs={many}), frozen=probe(backbone='{saved}')"
+below = lw.compare(fine, recipes=nets, **given, out=out / "fine")
+print("   " + "\n   ".join(w for w in below.record["warnings"] if "has learned from" in w))
+
+
+def answers(run: lw.Run, variant: str) -> pd.DataFrame:
+    """What a final model answers to the test part, which no run has learned from."""
+    trial = run.folder / "trials" / variant / "labels-all_repeat-0_final"
+    return pd.read_parquet(trial / "predictions.parquet")
+
+
+print("\n4. Against the same network untrained, image by image, on the test part")
+for run, variant in ((again, "again"), (below, "classes")):
+    two = {name: answers(run, name) for name in (variant, f"{variant}-untrained")}
+    proba = {name: table.filter(like="p_").to_numpy() for name, table in two.items()}
+    pair = verdicts(two[variant]["label"], proba)[0]
+    sign = 1 if pair.a == variant else -1
+    points = sorted(100 * sign * value for value in (pair.low, pair.difference, pair.high))
+    verdict = "cannot tell" if pair.p >= 0.05 else "helped" if sign > 0 else "hurt"
+    found = "{1:+.1f} points ({0:+.1f} to {2:+.1f})".format(*points)
+    print(f"   {variant}: the trained start brought {found}, p = {pair.p:.2g}: {verdict}")
+
+table = answers(below, "classes")
+parent = np.array([above[name] for name in fine.class_names])
+proba = table.filter(like="p_").to_numpy() @ np.eye(len(coarse.class_names))[parent]
+right = proba.argmax(axis=1) == parent[table["label"]]
+wrong = table[table["predicted"] != table["label"]]
+inside = (parent[wrong["predicted"]] == parent[wrong["label"]]).mean()
+print(f"   of the wrong classes {100 * inside:.0f} % are of the right superclass")
+print(f"   superclasses by adding up the classes: {100 * right.mean():.1f} % right")
+
+print("\n5. All results, in percent")
+rows = []
+for run, task in ((first, "superclasses"), (again, "superclasses again"), (below, "classes")):
+    for row in run.results["rows"]:
+        test = row["test"]["accuracy"]
+        rows.append([task, row["variant"], *(100 * test[key] for key in ("value", "low", "high"))])
+results = pd.DataFrame(rows, columns=["task", "variant", "test", "low", "high"])
+print(results.round(1).to_string(index=False))
+
+figure, (left, matrix) = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
+places = -np.arange(len(results))
+spread = [results["test"] - results["low"], results["high"] - results["test"]]
+left.errorbar(results["test"], places, xerr=spread, fmt="o", capsize=3)
+left.axvline(61.07, ls=":", color="gray", label="the course: 61.07 %")
+left.legend()
+left.set_yticks(places, results["task"] + ": " + results["variant"])
+left.set_xlabel("right on the test part, percent, with 95 % intervals")
+counts = np.zeros((len(parent), len(parent)))
+np.add.at(counts, (table["label"], table["predicted"]), 1)
+order = np.argsort(parent, kind="stable")
+matrix.imshow((counts / counts.sum(axis=1, keepdims=True))[np.ix_(order, order)], cmap="Blues")
+names = [fine.class_names[k] for k in order]
+matrix.set_xticks(range(len(names)), names, rotation=90)
+matrix.set_yticks(range(len(names)), names)
+for edge in np.flatnonzero(np.diff(parent[order])) + 0.5:
+    matrix.axhline(edge, color="black", lw=0.8)
+    matrix.axvline(edge, color="black", lw=0.8)
+matrix.set(xlabel="answer", ylabel="class", title="Classes, by superclass")
+figure.savefig(out / "two-levels.png", dpi=100)
+
+print(f"\n{(time.perf_counter() - began) / 60:.1f} minutes. Look at {out / 'two-levels.png'},")
+print("\n".join(str(run.report) for run in (first, again, below)))
