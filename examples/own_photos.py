@@ -37,9 +37,8 @@ except LabelwiseError as error:
 print("   photos: " + ", ".join(f"{count['total']} {n}" for n, count in found.classes.items()))
 table = found.data.table
 for path, reason in table.loc[table["decision"] == "set aside", ["path", "reason"]].to_numpy():
-    print(f"   set aside: {path}: {reason}")
-for warning in found.warnings:
-    print(f"   note: {warning}")
+    print(f"   {path}: {reason}")
+print("\n".join(f"   note: {warning}" for warning in found.warnings))
 
 print("\n2. A small network learns on other images of 32 pixels first, to be passed on")
 less = "width=0.25, epochs=1" if quick else "width=0.5, epochs=3"
