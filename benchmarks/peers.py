@@ -199,13 +199,14 @@ def write_weights(out: Path, keras_python: str | None) -> None:
 
 
 def environment(out: Path, place: Path) -> dict[str, str]:
-    """Nobody downloads, and labelwise has nothing stored yet."""
+    """Nobody downloads, threads wait asleep, and labelwise has nothing stored yet."""
     return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "HF_HOME": str((out / "hub").resolve()),
         "HF_HUB_OFFLINE": "1",
         "KERAS_BACKEND": "tensorflow",
+        "OMP_WAIT_POLICY": "PASSIVE",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "LABELWISE_CACHE": str((place / "cache").resolve()),
     }
