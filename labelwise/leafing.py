@@ -130,12 +130,14 @@ def _near(model: Model, place: Path | None, dataset: Dataset, ids: np.ndarray) -
     if place is None or not (place / RUN_FILE).exists() or not len(ids):
         return None
     record = read_record(place)["data"]
-    try:
-        known = load(record["source"], target=record["target"])
-    except (LabelwiseError, OSError):  # moved or changed since: the page then has no neighbors
-        return None
-    if known.fingerprint != record["fingerprint"]:
-        return None
+    known = dataset
+    if dataset.fingerprint != record["fingerprint"]:
+        try:
+            known = load(record["source"], target=record["target"])
+        except (LabelwiseError, OSError):  # moved or changed since: the page has no neighbors
+            return None
+        if known.fingerprint != record["fingerprint"]:
+            return None
     roles = pd.read_parquet(place / "folds.parquet", columns=["id", "fold", "role"])
     final = roles[(roles["fold"] < 0) & roles["role"].isin(["train", "validation"])]
     rows = np.unique(final["id"].to_numpy())
