@@ -73,7 +73,7 @@ def execute(
     _say_notes(record, progress)
     problems = work.fit(rows)
     mixtures = work.mix(rows, problems) if settings.ensemble else []
-    rows = (*rows, *(members.row for members in mixtures))
+    rows = _by_labels((*rows, *(members.row for members in mixtures)))
     leaderboard = work.measure(rows, problems, asked)
     winner = next(
         row
@@ -96,6 +96,12 @@ def execute(
     write_report(folder, dataset)
     write_json(folder / RUN_FILE, {**record, "status": DONE})
     progress.end()
+
+
+def _by_labels(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Rows with the same number of labels together, otherwise in their order."""
+    counts = list(dict.fromkeys(row.labels for row in rows))
+    return tuple(sorted(rows, key=lambda row: counts.index(row.labels)))
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,9 @@ def test_there_is_a_row_for_every_number_of_labels_with_its_own_interval_and_cos
         members = trial(run, "ensemble", 0, labels).record()["chosen"]["weights"]
         seconds = [trial(run, name, 0, labels).record()["seconds"] for name in members]
         assert trial(run, "ensemble", 0, labels).record()["seconds"] == pytest.approx(sum(seconds))
+    listed = [(row["labels"], row["variant"]) for row in run.results["rows"]]
+    assert [labels for labels, _ in listed] == sorted((n for n, _ in listed), reverse=True)
+    assert [name for _, name in listed] == ["flat", "small", "ensemble"] * 2
     pairs = {frozenset((pair["a"], pair["b"])) for pair in run.results["pairs"]}
     assert any("ensemble" in pair for pair in pairs)
 
