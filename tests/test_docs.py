@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 import types
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import pytest
 import typer.main
 
 import labelwise
+from benchmarks.engines.browser import NAMES, chromium
 from docs import generate
 from labelwise import cli
 from labelwise.backbones import PACKAGED
@@ -238,10 +240,18 @@ def built(root: Path, out: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
 
 
-def test_the_site_is_built_without_a_complaint_and_loads_nothing_from_elsewhere(tmp_path):
-    done = built(ROOT, tmp_path)
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the site, which was built without a complaint."""
+    folder = tmp_path_factory.mktemp("site")
+    done = built(ROOT, folder)
     assert done.returncode == 0, done.stderr
-    pages = list(tmp_path.rglob("*.html"))
+    return folder
+
+
+def test_the_site_has_pages_only_and_loads_nothing_from_elsewhere(site):
+    assert not [file for file in site.rglob("*") if "py" in file.suffix]
+    pages = list(site.rglob("*.html"))
     assert {"index.html", "commands.html", "contributing.html"} <= {page.name for page in pages}
     for page in pages:
         for tag, attributes in Page(page.read_text()).tags:
@@ -249,8 +259,38 @@ def test_the_site_is_built_without_a_complaint_and_loads_nothing_from_elsewhere(
                 address = attributes.get(name) or ""
                 foreign = re.match(r"(https?:)?//", address)
                 assert tag == "a" or not foreign, f"{page}: {tag} {address}"
-    for style in tmp_path.rglob("*.css"):
+    for style in site.rglob("*.css"):
         assert not re.search(r"url\(['\"]?(https?:)?//|@import", style.read_text()), style
+
+
+SEARCH = """
+document.querySelector("[data-md-toggle=search]").click();
+const field = document.querySelector(".md-search__input");
+field.focus();
+field.value = "group";
+field.dispatchEvent(new KeyboardEvent("keyup", { bubbles: true }));
+"""
+
+
+@pytest.mark.browser
+def test_pages_opened_from_the_disk_are_searched_and_fit_a_phone(site):
+    if not any(map(shutil.which, NAMES)):
+        pytest.skip("no Chromium is installed")
+    with chromium((400, 800)) as browser:
+        for page in ("index.html", "how-to/my-csv.html", "reference/recipes.html"):
+            browser.send("Page.navigate", url=(site / page).as_uri())
+            until(lambda: browser.evaluate("document.readyState") == "complete")
+            assert browser.evaluate("document.documentElement.scrollWidth") <= 400, page
+            browser.evaluate(f"{{{SEARCH}}}")
+            until(lambda: browser.evaluate("!!document.querySelector('.md-search-result__link')"))
+
+
+def until(done: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait for something; fails when it does not happen."""
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_a_broken_link_or_a_page_that_nothing_leads_to_fails_the_site(tmp_path):

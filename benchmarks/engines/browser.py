@@ -91,8 +91,9 @@ def chromium(size: tuple[int, int]) -> Iterator[Browser]:
     theirs, to = os.pipe()
     back, ours = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        # It reads from descriptor 3 and writes to 4, whatever numbers the pipes have here.
-        shell = ["sh", "-c", f'exec "$@" 3<&{theirs} 4>&{ours}', "sh"]
+        # It reads from descriptor 3 and writes to 4, whatever numbers the pipes have here: above 9
+        # bash knows them, but not every sh.
+        shell = ["bash", "-c", f'exec "$@" 3<&{theirs} 4>&{ours}', "bash"]
         process = subprocess.Popen(
             [*shell, binary, f"--user-data-dir={profile}", *OPTIONS],
             pass_fds=(theirs, ours),
