@@ -300,6 +300,11 @@ def percent(interval: Interval) -> str:
     return f"{value:.1f} % ({low:.1f} to {high:.1f})"
 
 
+def chance_text(p: float) -> str:
+    """A chance as the documents write it."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
 def main_table(job: Job, results: dict[str, list[Result]], lines: dict[str, int]) -> str:
     """Markdown: a row per way to do the job."""
     draws = len(job.draws)
@@ -328,7 +333,7 @@ def main_table(job: Job, results: dict[str, list[Result]], lines: dict[str, int]
             low, high = sorted((sign * pair.low, sign * pair.high))
             better = (
                 f"{100 * sign * pair.difference:.1f} ({100 * low:.1f} to {100 * high:.1f}), "
-                f"p = {chances[name]:.3f}"
+                + chance_text(chances[name])
             )
         text.append(
             f"| {name} | {lines[name]} | {mean(r.seconds for r in found):.0f} "
@@ -422,7 +427,7 @@ def main() -> None:
                 place = do(name, pythons[name], out, draw, count)
                 results.setdefault(longer, []).append(result_of(place, job))
     judged = len(job.labels)
-    print(f"\n{job.data.name}: {len(job.draws[0])} labels, {args.draws} draws, {judged} judged\n")
+    print(f"\n{job.data.name}: {len(job.draws[0])} labels, draws: {args.draws}, {judged} judged\n")
     print(main_table(job, results, lines), draws_table(job, results), sep="\n\n")
     print(f"\nlabelwise, --coverage {COVERAGE} and --max-error {MAX_ERROR}:\n")
     print(own_answers(job, out))
