@@ -31,6 +31,8 @@ metric = keras.metrics.BinaryAccuracy(name="accuracy", threshold=0)
 model.compile(optimizer=keras.optimizers.Adam(), loss=loss, metrics=[metric])
 model.fit(train, epochs=2 * EPOCHS, validation_data=held_out, verbose=2)
 base.trainable = True
+for layer in base.layers:  # batch norm stays in inference mode, whatever the call says
+    layer.trainable = not isinstance(layer, layers.BatchNormalization)
 model.compile(optimizer=keras.optimizers.Adam(1e-5), loss=loss, metrics=[metric])
 model.fit(train, epochs=EPOCHS, validation_data=held_out, verbose=2)
 
