@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from labelwise.nn.network import Network
 
 MODEL_FILE, WEIGHTS_FILE = "model.json", "weights.safetensors"
+# Mean and deviation of pixels, of the network and of members of an ensemble.
+SCALING = re.compile(r"(body\.members\.\d+\.)?(mean|std)")
 
 
 def save(model: Model, folder: str | Path) -> Path:
@@ -189,6 +192,6 @@ def _check_tensors(
                 f"{file}: {name!r} is {found[name].dtype} {tuple(found[name].shape)}, expected "
                 f"{value.dtype} {tuple(value.shape)}."
             )
-    for name in ("mean", "std"):  # both files have them
+    for name in filter(SCALING.fullmatch, expected):  # both files have them
         if not torch.equal(found[name], expected[name]):
             raise BundleError(f"{file}: {name!r} is not the one in {MODEL_FILE}: damaged.")

@@ -22,6 +22,7 @@ FORMAT = 2
 DEEPEST = 16  # levels of a free-form record
 LARGEST_WEIGHTS = 8 * 2**30  # bytes
 LARGEST_SIDE = 2048  # pixels; as in the recipes
+MOST_MEMBERS = 64  # of an ensemble
 # Entries of the free-form records that are used, not only shown.
 OF_RECIPE: dict[str, type] = {"name": str}
 OF_FACTS: dict[str, type] = {"labels": str, "data": dict, "backbone": dict}
@@ -106,7 +107,23 @@ class _Ensemble(_Strict):
     kind: Literal["ensemble"]
     mean: Means
     std: Deviations
-    members: Annotated[list[_Member], Field(min_length=1, max_length=64)]
+    members: Annotated[list[_Member], Field(min_length=1, max_length=MOST_MEMBERS)]
+
+    @pydantic.model_validator(mode="after")
+    def _sound(self) -> _Ensemble:
+        if abs(sum(member.weight for member in self.members) - 1) > 1e-6:
+            raise ValueError("the weights of the members must have the sum 1")
+        for member in self.members:
+            _check_channels(member.architecture, member.color)
+        return self
+
+
+def _check_channels(architecture: _Body | _Ensemble, color: str) -> None:
+    # A network of three channels takes a gray image as three equal ones.
+    allowed = {3} if color == "rgb" else {1, 3}
+    mean, std = len(architecture.mean), len(architecture.std)
+    if mean != std or mean not in allowed:
+        raise ValueError("mean and std must have a value for each channel of the images")
 
 
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -189,11 +206,7 @@ class Description(_Strict):
 
     @pydantic.model_validator(mode="after")
     def _channels(self) -> Description:
-        # A network of three channels takes a gray image as three equal ones.
-        allowed = {3} if self.preprocessing.color == "rgb" else {1, 3}
-        mean, std = len(self.architecture.mean), len(self.architecture.std)
-        if mean != std or mean not in allowed:
-            raise ValueError("mean and std must have a value for each channel of the images")
+        _check_channels(self.architecture, self.preprocessing.color)
         return self
 
     @pydantic.model_validator(mode="after")

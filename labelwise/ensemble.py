@@ -17,22 +17,25 @@ import pandas as pd
 
 from labelwise import bundle
 from labelwise.data.dataset import Dataset
+from labelwise.data.preprocess import Preprocessing
 from labelwise.data.split import FINAL, Split
+from labelwise.description import MOST_MEMBERS
 from labelwise.errors import OptionError, TrainingError
 from labelwise.files import write_parquet
 from labelwise.fitting import Known
-from labelwise.held_out import probabilities
+from labelwise.held_out import learnable, probabilities, without_absent
 from labelwise.leaderboard import pool
 from labelwise.measure.scoring import Floats
-from labelwise.measure.selection import Mixture, crossed_mixture, mixture_of
+from labelwise.measure.selection import HeldOut, Mixture
 from labelwise.measure.temperature import parts_of
-from labelwise.mixed import mixed
+from labelwise.mixed import differently, mixed
 from labelwise.recipe.base import Context, Cost, Fitted, Recipe, Task
 from labelwise.recipe.variants import Variant
 from labelwise.trials import (
     NOVELTY_FILE,
     Row,
     Trial,
+    absent_classes,
     trial_of,
     write_predictions,
     write_record,
@@ -87,27 +90,29 @@ class Members:
         return [pool(row.trials(self.run, final=False)) for row in self.of]
 
     @cached_property
-    def probas(self) -> Floats:
-        """float64 (M, N, K)."""
-        return np.stack([probabilities(table) for table in self.tables])
-
-    @cached_property
-    def parts(self) -> np.ndarray:
-        """Which rows are weighed without each other: an image is in one part, int64 (N,)."""
+    def held_out(self) -> HeldOut:
+        """All answers to the judged images; an image is in one part, in all of its repeats."""
         table = self.tables[0]
+        groups = self.dataset.groups
         once = table.drop_duplicates("id")  # with one held-out part, repeats judge other images
-        parts = parts_of(once["fold"], self.dataset.groups[once["id"]])
-        return table["id"].map(dict(zip(once["id"], parts, strict=True))).to_numpy(np.int64)
-
-    @property
-    def labels(self) -> np.ndarray:
-        """int64 (N,)."""
-        return self.tables[0]["label"].to_numpy(np.int64)
+        parts = dict(zip(once["id"], parts_of(once["fold"], groups[once["id"]]), strict=True))
+        # What a fold could not learn says nothing about models that know the class.
+        able = [
+            np.concatenate([learnable(of) for _, of in own.groupby("repeat")])
+            for own in self.tables
+        ]
+        return HeldOut(
+            labels=table["label"].to_numpy(np.int64),
+            probas=np.stack([probabilities(table) for table in self.tables]),
+            parts=table["id"].map(parts).to_numpy(np.int64),
+            groups=groups[table["id"]],
+            counting=np.all(able, axis=0),
+        )
 
     @cached_property
     def mixture(self) -> Mixture:
         """By all held-out answers; that of the final model."""
-        return mixture_of(self.labels, self.probas, self.parts)
+        return self.held_out.mixture()
 
     @property
     def needed(self) -> tuple[Row, ...]:
@@ -115,11 +120,37 @@ class Members:
         pairs = zip(self.of, self.mixture.weights, strict=True)
         return tuple(row for row, weight in pairs if weight > 0)
 
+    @property
+    def unfit(self) -> str | None:
+        """Why these rows cannot make an ensemble; None if they can."""
+        if len(self.of) < 2:
+            return "An ensemble needs two variants that finished. Name more with --recipes."
+        if len(self.of) > MOST_MEMBERS:
+            return f"An ensemble has {MOST_MEMBERS} members at most; here are {len(self.of)}."
+        records = [
+            r for row in self.of for t in row.trials(self.run, final=False)[:1] if (r := t.record())
+        ]
+        sides = [Preprocessing(**r["preprocessing"]) for r in records if "preprocessing" in r]
+        if (problem := differently(sides)) is not None:
+            return problem
+        if len(np.unique(self.held_out.parts)) < 2:
+            return (
+                "All held-out images belong to one group, so that no weights could be judged on "
+                "images that they have not seen."
+            )
+        return None
+
+    def stale(self, trial: Trial) -> bool:
+        """Whether a trial of the ensemble is missing, or was made of other members."""
+        record = trial.record()
+        return record is None or not trial.finished or record["chosen"]["members"] != self.names
+
     def chosen(self, mixture: Mixture) -> dict[str, Any]:
         """For trial.json."""
         found = zip(self.names, mixture.weights, mixture.temperatures, strict=True)
         kept = [entry for entry in found if entry[1] > 0]
         return {
+            "members": self.names,
             "weights": {name: float(weight) for name, weight, _ in kept},
             "temperatures": {name: float(temperature) for name, _, temperature in kept},
         }
@@ -147,45 +178,25 @@ def ensembles(
         same = [row for row in rows if row.labels == labels]
         able = tuple(row for row in same if (row.variant.name, labels) not in failed)
         members = Members(Row(variant, labels, same[0].splits), able, dataset, run)
-        if (problem := _unfit(able)) is not None:
+        if (problem := members.unfit) is not None:
             problems[NAME, labels] = problem
         found.append(members)
     return found, problems
 
 
-def _unfit(rows: Sequence[Row]) -> str | None:
-    """Why some rows cannot be members of one ensemble; None if they can."""
-    if len(rows) < 2:
-        return "An ensemble needs two variants that finished. Name more with --recipes."
-    ways = sorted({way for row in rows for way in _resizes(row.variant.recipe.configuration)})
-    if len(ways) > 1:
-        return (
-            f"The variants see different parts of an image (resize: {', '.join(ways)}), and one "
-            "model prepares it only once. Give all the same: --resize crop."
-        )
-    return None
-
-
-def _resizes(configuration: Mapping[str, Any]) -> set[str]:
-    """How a recipe and those inside of it bring images to their size."""
-    inner = [value for value in configuration.values() if isinstance(value, Mapping)]
-    own = {configuration["resize"] or "crop"} if "resize" in configuration else set()
-    return own.union(*map(_resizes, inner))
-
-
 def weigh(members: Members) -> None:
     """Write the fold trials of an ensemble that are not finished."""
     splits = [split for split in members.row.splits if split.fold != FINAL]
-    open_ = [s for s in splits if not trial_of(members.run, NAME, s).finished]
+    open_ = [s for s in splits if members.stale(trial_of(members.run, NAME, s))]
     if not open_:
         return
-    proba, mixtures = crossed_mixture(members.labels, members.probas, members.parts)
-    names = np.unique(members.parts)
+    held_out = members.held_out
+    proba, mixtures = held_out.crossed()
     table = members.tables[0]
     for split in open_:
         own = ((table["repeat"] == split.repeat) & (table["fold"] == split.fold)).to_numpy()
         # One mixture per fold, but for a single held-out part or more repeats: then their mean.
-        used = [m for part, m in zip(names, mixtures, strict=True) if part in members.parts[own]]
+        used = [mixtures[part] for part in np.unique(held_out.parts[own])]
         mean = Mixture(
             np.mean([mixture.weights for mixture in used], axis=0),
             np.mean([mixture.temperatures for mixture in used], axis=0),
@@ -195,7 +206,8 @@ def weigh(members: Members) -> None:
         novelties = [t.novelty() for t in members.trials(split, members.of)]
         if all(found is not None for found in novelties):
             write_parquet(trial.folder / NOVELTY_FILE, _mean(novelties, mean.weights))
-        write_predictions(trial, rows, members.labels[own], proba[own])
+        answers = without_absent(proba[own], absent_classes(members.dataset, split))
+        write_predictions(trial, rows, held_out.labels[own], answers)
         _record(members, split, mean)
 
 
@@ -219,8 +231,9 @@ def join(members: Members) -> None:
     """
     for split in (s for s in members.row.splits if s.fold == FINAL):
         trial = trial_of(members.run, NAME, split)
-        if trial.finished:
+        if not members.stale(trial):
             continue
+        (trial.folder / "predictions.parquet").unlink(missing_ok=True)  # of other members
         kept = members.mixture.weights > 0
         model = mixed(
             [bundle.load(t.folder / "model") for t in members.trials(split, members.needed)],

@@ -19,7 +19,7 @@ from labelwise.data.split import FINAL, Split
 from labelwise.errors import LabelwiseError, interruption
 from labelwise.estimate import AGAIN
 from labelwise.files import write_json, write_parquet
-from labelwise.held_out import NEVER_SEEN, calibration_of, novelty_of
+from labelwise.held_out import calibration_of, novelty_of, without_absent
 from labelwise.judging import judge_embedding
 from labelwise.measure.calibration import Calibration
 from labelwise.measure.metrics import metric_names, metric_values
@@ -137,10 +137,7 @@ def judge(
     if file.exists():
         return
     logits, distances = model.answers(dataset.images(rows))
-    proba = model.probabilities(logits)
-    if len(absent):
-        proba[:, list(absent)] = NEVER_SEEN
-        proba /= proba.sum(axis=1, keepdims=True)
+    proba = without_absent(model.probabilities(logits), absent)
     if trial.fold != FINAL:
         novelty = {"id": rows, "energy": energy(logits).astype(np.float32), "distance": distances}
         write_parquet(trial.folder / NOVELTY_FILE, pd.DataFrame(novelty))
@@ -248,6 +245,7 @@ def _finish(
         split,
         dataset,
         recipe=fitted.model.recipe,
+        preprocessing=vars(fitted.model.preprocessing),
         chosen=fitted.chosen,
         train=train,
         embedding=[row.to_json() for row in nearness],

@@ -21,6 +21,15 @@ def probabilities(table: pd.DataFrame) -> np.ndarray:
     return proba / proba.sum(axis=1, keepdims=True)
 
 
+def without_absent(proba: np.ndarray, absent: Sequence[int]) -> np.ndarray:
+    """Probabilities (N, K) with NEVER_SEEN for classes that had no image to learn from."""
+    if not len(absent):
+        return proba
+    result = proba.copy()
+    result[:, list(absent)] = NEVER_SEEN
+    return result / result.sum(axis=1, keepdims=True)
+
+
 def by_image(ids: np.ndarray, proba: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Ids, ascending, and the mean over repeats of each; int64 (N,) and float64 (N, K)."""
     mean = pd.DataFrame(proba).groupby(ids).mean()

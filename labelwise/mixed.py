@@ -68,6 +68,19 @@ def mixed(
     )
 
 
+def differently(sides: Sequence[Preprocessing]) -> str | None:
+    """Why models do not see the same part of an image; None if they do."""
+    ways = {side.resize for side in sides}
+    shapes = {side.height / side.width for side in sides}
+    if len(ways) < 2 and len(shapes) < 2:
+        return None
+    seen = ", ".join(f"{side.width} x {side.height} {side.resize}" for side in sides)
+    return (
+        f"One model prepares an image once, and these see different parts of it ({seen}). "
+        "Give all the same: --resize crop and --image-size."
+    )
+
+
 def _origin(model: Model) -> dict[str, Any]:
     """What made a member; the license of its weights stays on record."""
     return {"recipe": dict(model.recipe), "backbone": model.facts.get("backbone")}
@@ -79,14 +92,8 @@ def _common(sides: Sequence[Preprocessing], images: Images) -> Preprocessing:
     As large as the largest member wants it, but no larger than the images are: what was enlarged
     and shrunk again has lost its sharpness.
     """
-    ways = {side.resize for side in sides}
-    shapes = {side.height / side.width for side in sides}
-    if len(ways) > 1 or len(shapes) > 1:
-        seen = ", ".join(f"{side.width} x {side.height} {side.resize}" for side in sides)
-        raise RunError(
-            f"One model prepares an image once, and these see different parts of it ({seen}). "
-            "Give all the same: --resize crop and --image-size."
-        )
+    if (problem := differently(sides)) is not None:
+        raise RunError(problem)
     largest = max(sides, key=lambda side: side.height)
     share = min(1.0, float(np.median(images.sizes.min(axis=1))) / min(largest.size))
     height, width = (max(1, round(side * share)) for side in largest.size)

@@ -64,6 +64,13 @@ class Model:
     novelty: Novelty | None = None
     calibration: Calibration | None = None
 
+    @property
+    def area(self) -> int:
+        """Pixels of the largest image that the network computes on; an ensemble enlarges some."""
+        sizes = [self.preprocessing.size]
+        sizes += [(m["height"], m["width"]) for m in self.architecture.get("members", ())]
+        return max(height * width for height, width in sizes)
+
     def logits(self, images: Images) -> np.ndarray:
         """Logits of images of any size; float32 (N, K).
 
@@ -194,7 +201,7 @@ class Model:
 
         from labelwise.features import stored_pixels
 
-        batch = min(BATCH, max(1, AREA // (self.preprocessing.height * self.preprocessing.width)))
+        batch = min(BATCH, max(1, AREA // self.area))
         result = np.empty((len(images), width), np.float32)
         for start in range(0, len(images), AT_ONCE):
             some = images.subset(slice(start, start + AT_ONCE))

@@ -19,6 +19,7 @@ from labelwise.data.split import Protocol, Split
 from labelwise.errors import LabelwiseError
 from labelwise.estimate import judging_seconds, largest, seconds_after, workload
 from labelwise.progress import clock
+from labelwise.recipe import RECIPES
 from labelwise.recipe.base import Context, Recipe, Task
 from labelwise.recipe.variants import Variant, recipe_of
 
@@ -109,6 +110,8 @@ def make_plan(
     context = dataclasses.replace(context, timing=max(context.timing, TIMED * budget_seconds))
     pool = any(len(split.unlabeled) for split in protocol.splits)
     candidates, left_out = _measured(variants, task, context, asked_for, pool)
+    if not asked_for:
+        left_out += _without_orphans(candidates, variants)
     per_image = judging_seconds(len(dataset.class_names)) if candidates else 0.0
     while True:
         load = workload(dataset, protocol, variants=len(candidates), finals=finals)
@@ -121,6 +124,7 @@ def make_plan(
             reason = f"would take about {clock(least[slowest])}, too much for the time budget"
             left_out.append(LeftOut(slowest, reason))
             del candidates[slowest]
+            left_out += _without_orphans(candidates, variants)
             continue
         before = sum(item.measured for item in candidates.values())
         plans = {
@@ -165,6 +169,31 @@ def _measured(
                 problem = str(error)
         left_out.append(LeftOut(variant.name, problem))
     return candidates, left_out
+
+
+def _without_orphans(
+    candidates: dict[str, Candidate], variants: Sequence[Variant]
+) -> list[LeftOut]:
+    """Take out the twins that stand there for a variant that is left out, and say so."""
+    kept = [v.recipe.twin for v in variants if v.name in candidates]
+    needed = [twin.recipe for twin in kept if twin is not None]
+    orphans = [
+        (variant.name, owner.name)
+        for owner in variants
+        for variant in variants
+        if variant.name in candidates
+        and variant.name not in RECIPES  # which are there for themselves
+        and owner.name not in candidates
+        and owner.recipe.twin is not None
+        and owner.recipe.twin.recipe == variant.recipe
+        and variant.recipe not in needed
+    ]
+    for name, _ in orphans:
+        candidates.pop(name, None)
+    return [
+        LeftOut(name, f"is the twin of '{owner}', which is left out")
+        for name, owner in dict(orphans).items()
+    ]
 
 
 def _unsuited(recipe: Recipe, task: Task, pool: bool) -> str | None:

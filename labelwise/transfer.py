@@ -136,14 +136,13 @@ def _origin(place: Path | None, facts: Mapping[str, Any]) -> tuple[Path | None, 
     """The run that a model lies in, if any, and its number of labels as folds.parquet has it."""
     if place is None:
         return None, None
-    for run in (place, place.parent):
-        if _is_run(run):
-            return run, facts.get("labels")
-    trial = place.parent  # of a run that keeps all models: RUN/trials/VARIANT/TRIAL/model
-    if len(trial.parents) > 2 and _is_run(trial.parents[2]):
-        with intact(trial, f"Copy the model out of it: {place}."):
-            return trial.parents[2], read_json(trial / "trial.json")["labels"]
-    return None, None
+    folder = bundle.model_folder(place).resolve()
+    run = next((above for above in [folder, *folder.parents] if _is_run(above)), None)
+    if run is None or folder.parent == run or folder == run:
+        return run, facts.get("labels")
+    # Of a run that keeps all models: RUN/trials/VARIANT/TRIAL/model
+    with intact(folder.parent, f"Copy the model out of it: {place}."):
+        return run, read_json(folder.parent / "trial.json")["labels"]
 
 
 def _is_run(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from labelwise import bundle, cli
@@ -19,17 +21,20 @@ from labelwise.data.split import FINAL
 from labelwise.ensemble import Ensemble
 from labelwise.errors import BackboneError, BundleError, OptionError, RunError, TrainingError
 from labelwise.held_out import probabilities
-from labelwise.measure.selection import crossed_mixture
+from labelwise.measure.selection import HeldOut
 from labelwise.measure.temperature import scaled
 from labelwise.mixed import mixed
 from labelwise.run import compare, train
 from labelwise.transfer import find_backbone
 from labelwise.trials import Trial
 from tests.runs import assert_same_files, without_times
-from tests.tasks import gratings_folder
+from tests.tasks import gratings, gratings_folder
 
 # Neither is good, and each sees the images in a size and in colors of its own.
 RECIPES = "flat=mlp(hidden=8, epochs=12), small=mlp(hidden=12, epochs=12, image_size=8, color=rgb)"
+
+
+ENLARGED = [{"height": 12, "width": 12}]
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +71,20 @@ def test_there_is_a_row_for_every_number_of_labels_with_its_own_interval_and_cos
     assert any("ensemble" in pair for pair in pairs)
 
 
-def test_every_fold_is_answered_by_weights_of_the_other_folds(run):
+def test_every_fold_is_answered_by_weights_of_the_other_folds(run, photos):
     names = ("flat", "small")
     tables = [
         pd.concat([trial(run, name, fold).predictions() for fold in range(3)]).sort_values("id")
         for name in names
     ]
-    labels = tables[0]["label"].to_numpy()
-    probas = np.stack([probabilities(table) for table in tables])
     folds = tables[0]["fold"].to_numpy()
-    expected, _ = crossed_mixture(labels, probas, folds)
+    expected, _ = HeldOut(
+        tables[0]["label"].to_numpy(),
+        np.stack([probabilities(table) for table in tables]),
+        folds,
+        load(photos).groups[tables[0]["id"]],
+        np.ones(len(folds), bool),
+    ).crossed()
     own = pd.concat([trial(run, "ensemble", f).predictions() for f in range(3)]).sort_values("id")
     np.testing.assert_allclose(probabilities(own), expected, atol=1e-6)
     np.testing.assert_array_equal(own["fold"], folds)
@@ -172,7 +181,9 @@ def test_members_that_see_other_parts_of_an_image_cannot_be_mixed(photos, tmp_pa
     recipes = "flat=mlp(epochs=2), padded=mlp(epochs=2, resize=pad)"
     found = compare(photos, out=tmp_path / "run", recipes=recipes, ensemble=True, folds=2)
     row = next(row for row in found.results["rows"] if row["variant"] == "ensemble")
-    assert "crop, pad" in row["reason"]
+    assert row["status"] == "failed"
+    assert "crop" in row["reason"]
+    assert "pad" in row["reason"]
     with pytest.raises(RunError, match="different parts"):
         mixed(
             [found.model, _with(found.model, resize="pad" if _is(found, "crop") else "crop")],
@@ -187,8 +198,6 @@ def _is(found, way):
 
 
 def _with(model, **changes):
-    import dataclasses
-
     return dataclasses.replace(
         model, preprocessing=dataclasses.replace(model.preprocessing, **changes)
     )
@@ -256,3 +265,64 @@ def test_small_images_are_not_enlarged_before_a_member_sees_them(run, photos):
     assert large.preprocessing.size == (8, 8)
     backbone = bundle.load(trial(run, "flat", FINAL).folder / "model")
     assert mixed([backbone, model], **both).preprocessing.color == "gray"
+
+
+def test_images_that_are_not_square_and_a_square_member_are_a_row_with_its_reason(tmp_path):
+    images, labels = gratings(12, side=18)
+    np.savez(tmp_path / "x.npz", x_train=images[:, :12], y_train=labels)
+    recipes = "flat=mlp(epochs=2), small=mlp(epochs=2, image_size=8)"
+    options = {"recipes": recipes, "ensemble": True, "folds": 2}
+    found = compare(tmp_path / "x.npz", out=tmp_path / "run", **options)
+    row = next(row for row in found.results["rows"] if row["variant"] == "ensemble")
+    assert "18 x 12 crop" in row["reason"]
+    assert found.results["recommended"] in ("flat", "small")
+
+
+def test_held_out_images_of_one_group_only_are_a_row_with_its_reason(photos, tmp_path):
+    table = load(photos).table
+    rows = [
+        f"{photos / path},{path[0]},{'val,one' if n % 3 == 0 else f'train,{n}'}"
+        for n, path in enumerate(table["path"])
+    ]
+    (tmp_path / "x.csv").write_text("\n".join(["path,label,split,group", *rows]))
+    found = compare(tmp_path / "x.csv", out=tmp_path / "run", recipes=RECIPES, ensemble=True)
+    row = next(row for row in found.results["rows"] if row["variant"] == "ensemble")
+    assert "one group" in row["reason"]
+
+
+def test_a_class_that_a_fold_could_not_learn_stays_improbable(photos, tmp_path):
+    lone = tmp_path / "photos"
+    shutil.copytree(photos, lone)
+    (lone / "z").mkdir()
+    shutil.copy(next((photos / "a").iterdir()), lone / "z" / "one.png")
+    picture = Image.open(lone / "z" / "one.png")
+    picture.transpose(Image.Transpose.ROTATE_90).save(lone / "z" / "one.png")
+    found = compare(lone, out=tmp_path / "run", recipes=RECIPES, ensemble=True, folds=3)
+    for fold in range(3):
+        own = Trial(found.folder, "ensemble", "all", 0, fold).predictions()
+        flat = Trial(found.folder, "flat", "all", 0, fold).predictions()
+        np.testing.assert_array_equal(own["p_3"] < 2e-7, flat["p_3"] < 2e-7)
+
+
+def test_an_ensemble_of_other_members_is_weighed_again(run, photos, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run.folder, copy)
+    for file in (copy / "trials" / "ensemble").glob("*/trial.json"):
+        record = json.loads(file.read_text())
+        record["chosen"]["members"] = ["flat", "gone"]
+        file.write_text(json.dumps(record))
+        table = pd.read_parquet(file.parent / "predictions.parquet")
+        table["p_0"] = 1.0  # of other members
+        table.to_parquet(file.parent / "predictions.parquet")
+    record = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps({**record, "status": "running"}))
+    again = compare(photos, out=copy, resume=True)
+    assert without_times(again.results) == without_times(run.results)
+
+
+def test_a_member_that_enlarges_images_gets_as_few_at_once_as_alone(run, photos):
+    model = bundle.load(trial(run, "flat", FINAL).folder / "model")
+    members = [dict(m, height=300, width=300) for m in ENLARGED]
+    large = dataclasses.replace(model, architecture={"kind": "ensemble", "members": members})
+    assert large.area == 300 * 300
+    assert model.area == 12 * 12

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labelwise.errors import DataError
 from labelwise.measure import log_loss
-from labelwise.measure.selection import crossed_mixture, greedy_weights, mixture_of
+from labelwise.measure.selection import HeldOut, greedy_weights
+from labelwise.measure.temperature import scaled
 
 
 def answers(models: int, count: int, classes: int = 3, seed: int = 0):
@@ -20,6 +22,17 @@ def answers(models: int, count: int, classes: int = 3, seed: int = 0):
     logits[:, np.arange(count), labels] += skill
     weights = np.exp(logits * skill[..., None])  # by Bayes, of logits drawn so
     return labels, weights / weights.sum(axis=2, keepdims=True)
+
+
+def held(labels, probas, parts=None, groups=None, counting=None):
+    every = np.arange(len(labels))
+    return HeldOut(
+        labels,
+        np.asarray(probas),
+        every % 5 if parts is None else parts,
+        every if groups is None else groups,
+        np.ones(len(labels), bool) if counting is None else counting,
+    )
 
 
 def loss_of(weights, truth):
@@ -62,16 +75,15 @@ def test_weights_are_a_distribution_and_never_worse_than_the_best_model(models, 
 def test_a_useless_model_gets_no_weight_and_copies_share_theirs():
     labels, probas = answers(2, 1000)
     good, flat = probas[1], np.full_like(probas[1], 1 / 3)
-    assert mixture_of(labels, np.stack([flat, good]), np.zeros(1000)).weights[0] < 0.1
+    assert held(labels, [flat, good]).mixture().weights[0] < 0.1
     copies = np.stack([good, good])
-    twice = mixture_of(labels, copies, np.zeros(1000))
-    np.testing.assert_allclose(twice(copies), good, atol=1e-9)
+    twice = held(labels, copies).mixture()
+    np.testing.assert_allclose(twice(copies), scaled(good, twice.temperatures[0]), atol=1e-9)
 
 
 def test_models_with_errors_of_their_own_are_better_together():
     labels, probas = answers(4, 2000)
-    parts = np.arange(2000) % 5
-    mixed, mixtures = crossed_mixture(labels, probas, parts)
+    mixed, mixtures = held(labels, probas).crossed()
     assert log_loss(labels, mixed) < min(log_loss(labels, proba) for proba in probas)
     assert len(mixtures) == 5
 
@@ -79,9 +91,9 @@ def test_models_with_errors_of_their_own_are_better_together():
 def test_an_answer_never_depends_on_labels_of_its_own_part():
     labels, probas = answers(3, 120)
     parts = np.arange(120) % 4
-    before, _ = crossed_mixture(labels, probas, parts)
+    before, _ = held(labels, probas, parts).crossed()
     changed = np.where(parts == 2, (labels + 1) % 3, labels)
-    after, _ = crossed_mixture(changed, probas, parts)
+    after, _ = held(changed, probas, parts).crossed()
     np.testing.assert_array_equal(before[parts == 2], after[parts == 2])
     assert (before[parts != 2] != after[parts != 2]).any()
 
@@ -90,6 +102,39 @@ def test_a_model_that_is_too_sure_is_cooled_before_it_is_mixed():
     labels, probas = answers(2, 1000)
     sure = probas[0] ** 4
     sure /= sure.sum(axis=1, keepdims=True)
-    found = mixture_of(labels, np.stack([sure, probas[1]]), np.arange(1000) % 5)
+    found = held(labels, [sure, probas[1]]).mixture()
     assert found.temperatures[0] == pytest.approx(4, rel=0.3)
     assert 0.7 < found.temperatures[1] < 1.3
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_temperatures_are_found_in_the_folds_if_they_are_in_the_end(count):
+    labels, probas = answers(2, 600)
+    sure = probas**4 / (probas**4).sum(axis=2, keepdims=True)
+    found = held(labels, sure, np.arange(600) % count)
+    _, mixtures = found.crossed()
+    assert (found.mixture().temperatures > 2).all()
+    assert all((mixture.temperatures > 2).all() for mixture in mixtures.values())
+
+
+def test_no_temperatures_where_too_few_images_are_left_for_a_fold():
+    labels, probas = answers(2, 34)
+    sure = probas**4 / (probas**4).sum(axis=2, keepdims=True)
+    found = held(labels, sure)
+    assert (found.mixture().temperatures == 1).all()
+    assert all((m.temperatures == 1).all() for m in found.crossed()[1].values())
+
+
+def test_answers_that_do_not_count_change_nothing():
+    labels, probas = answers(3, 300)
+    counting = np.arange(300) % 7 > 0
+    spoiled = probas.copy()
+    spoiled[:, ~counting] = [0.9, 0.05, 0.05]
+    one, two = (held(labels, p, counting=counting).mixture() for p in (probas, spoiled))
+    np.testing.assert_array_equal(one.weights, two.weights)
+    np.testing.assert_array_equal(one.temperatures, two.temperatures)
+
+
+def test_without_an_image_there_are_no_weights():
+    with pytest.raises(DataError, match="no held-out image"):
+        greedy_weights(np.zeros((2, 0)))

@@ -52,7 +52,7 @@ def attribute(
     """
     check_method(method)
     model.require_head()
-    each = max(1, AT_ONCE // (pixels.shape[2] * pixels.shape[3]))
+    each = max(1, AT_ONCE // model.area)
     labels = torch.from_numpy(np.asarray(classes, np.int64))
     pieces, used = [], method
     for start in range(0, len(pixels), each):
@@ -68,8 +68,7 @@ def affordable(model: Model, images: int) -> int:
 
     Occlusion is some fifty passes for each: of a network for large images that is a minute.
     """
-    height, width = model.preprocessing.size
-    if height * width <= LARGE**2:
+    if model.area <= LARGE**2:
         return images
     blank = torch.zeros(1, *model.preprocessing.shape, dtype=torch.uint8)
     network, one = model.network.eval(), torch.zeros(1, dtype=torch.int64)

@@ -144,6 +144,7 @@ class Dataset:
             table=self.table.iloc[rows].reset_index(drop=True).assign(id=np.arange(len(rows))),
             pixels=Rows(self.pixels, rows),
             duplicates=tuple(d for d in duplicates if len(d.rows) > 1),
+            warnings=(),  # they count and name what is in all of it
         )
 
     def images(self, rows: Sequence[int] | np.ndarray) -> Images:

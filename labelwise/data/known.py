@@ -85,8 +85,13 @@ def vision_parts(name: str) -> dict[str, Any]:
             split: make(str(folder), download=False, **arguments)
             for split, arguments in known.parts.items()
         }
-    except RuntimeError:  # what torchvision says of data that are missing or damaged
+    except RuntimeError:  # what torchvision says of data that are not there
         raise DataError(_not_there(name)) from None
+    except (ValueError, OSError, EOFError, IndexError, KeyError) as error:
+        raise DataError(
+            f"{name!r} in the folder {str(folder)!r} is damaged ({error}). Delete it there and "
+            "download it again."
+        ) from None
 
 
 def mammals(target: str | None) -> ArraySource:
