@@ -39,6 +39,8 @@ def test_of_copies_those_that_are_left_are_still_a_group(data):
     assert [d.rows for d in few.duplicates] == [(1, 5)]
     assert few.contents[1] == few.contents[5] == data.contents[1]
     assert few.groups[1] == few.groups[5]
+    assert data.warnings
+    assert not few.warnings  # they name images by their places among all
 
 
 def test_everything_is_left_where_there_is_no_more(data):

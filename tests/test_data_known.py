@@ -106,3 +106,13 @@ def test_mnist_is_read_as_torchvision_keeps_it(folder):
     data = load("mnist")
     assert data.table["split"].value_counts().to_dict() == {"train": 4, "test": 4}
     assert Image.fromarray(data.images([0]).read(0)).size == (28, 28)
+
+
+def test_a_download_that_was_cut_off_is_called_damaged(folder):
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            (raw / f"{part}-{kind}-ubyte").write_bytes(b"")
+    with pytest.raises(DataError, match="'mnist' .* is damaged"):
+        load("mnist")

@@ -18,6 +18,7 @@ from labelwise.attribution.attribute import attribute
 from labelwise.data.load import load
 from labelwise.data.preprocess import Preprocessing, to_gray
 from labelwise.data.split import FINAL
+from labelwise.description import to_bytes
 from labelwise.ensemble import Ensemble
 from labelwise.errors import BackboneError, BundleError, OptionError, RunError, TrainingError
 from labelwise.held_out import probabilities
@@ -326,3 +327,29 @@ def test_a_member_that_enlarges_images_gets_as_few_at_once_as_alone(run, photos)
     large = dataclasses.replace(model, architecture={"kind": "ensemble", "members": members})
     assert large.area == 300 * 300
     assert model.area == 12 * 12
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda members: members[0].update(weight=0.01), "sum 1"),
+        (lambda members: members[0].update(color="rgb"), "each channel"),
+        (lambda members: members.clear(), "at least 1"),
+        (lambda members: members[0]["architecture"].update(kind="ensemble"), "ensemble"),
+    ],
+)
+def test_a_description_that_cannot_be_an_ensembles_is_refused(change, message, run):
+    folder = trial(run, "ensemble", FINAL).folder / "model"
+    values = json.loads((folder / "model.json").read_text())
+    change(values["architecture"]["members"])
+    values.pop("sha256")
+    with pytest.raises(ValueError, match=message):
+        to_bytes(values)
+
+
+def test_weights_whose_members_scale_pixels_otherwise_are_refused(run, tmp_path):
+    model = bundle.load(trial(run, "ensemble", FINAL).folder / "model")
+    model.network.body.members[0].std.mul_(2)
+    folder = bundle.save(model, tmp_path / "model")
+    with pytest.raises(BundleError, match=r"body\.members\.0\.std"):
+        bundle.load(folder)

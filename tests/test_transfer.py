@@ -124,7 +124,7 @@ def test_so_does_the_run_of_a_model_that_was_not_the_recommended_one(data, tmp_p
     first = labelwise.compare(data, recipes="mlp(epochs=1), cnn(epochs=1)", **options)
     names = ("mlp", "cnn")
     other = next(name for name in names if name != first.results["recommended"])
-    folder = first.folder / "trials" / other / "labels-5-per-class_repeat-0_final" / "model"
+    folder = first.folder / "trials" / other / "labels-5-per-class_repeat-0_final"
     renamed = dataclasses.replace(data, class_names=("a", "b", "c"))  # another task's fingerprint
     again = labelwise.train(
         renamed, recipe=f"probe(backbone='{folder}')", out=tmp_path / "b", folds=2
