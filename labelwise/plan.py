@@ -192,7 +192,7 @@ def _without_orphans(
         candidates.pop(name, None)
     return [
         LeftOut(name, f"is the twin of '{owner}', which is left out")
-        for name, owner in dict(orphans).items()
+        for name, owner in dict(reversed(orphans)).items()  # several may share a twin
     ]
 
 

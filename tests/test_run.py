@@ -267,6 +267,10 @@ def test_without_recipes_those_that_fit_run_and_the_others_are_listed_with_the_r
     assert {"probe"} <= {row["variant"] for row in run.results["rows"]} <= set(RECIPES) - {"mlp"}
     (left,) = (item for item in run.record["plan"]["left_out"] if item["variant"] == "mlp")
     assert "larger than 64 pixels" in left["reason"]
+    reasons = {item["variant"]: item["reason"] for item in run.record["plan"]["left_out"]}
+    assert "no image without a label" in reasons["autoencoder"]
+    twin = "autoencoder-supervised"  # nobody asked for it, and its variant does not run
+    assert reasons[twin] == "is the twin of 'autoencoder', which is left out"
 
 
 def test_data_without_a_label_is_refused(tmp_path):
