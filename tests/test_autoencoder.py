@@ -108,11 +108,13 @@ def test_the_final_fit_runs_the_median_epochs_of_both_steps():
 
 
 def test_the_plan_knows_that_an_encoder_is_tuned_as_long_again(task):
-    frozen, tuned = (
-        Autoencoder(**SMALL, encoder=encoder).cost(task, Context()).epoch
-        for encoder in ("frozen", "tuned")
-    )
-    assert 1.3 * frozen < tuned < 3 * frozen  # twice, measured on a busy machine
+    def tried() -> list[float]:
+        recipes = [Autoencoder(**SMALL, encoder=encoder) for encoder in ("frozen", "tuned")]
+        return [recipe.cost(task, Context()).epoch for recipe in recipes]
+
+    # Twice, but a busy machine may slow one of the two down: the middle of five tries counts.
+    ratio = sorted(tuned / frozen for frozen, tuned in (tried() for _ in range(5)))[2]
+    assert 1.3 < ratio < 3
 
 
 def test_the_preset_of_the_course_is_exact():

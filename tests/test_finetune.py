@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from labelwise import activations, bundle, trials
+from labelwise import activations, bundle, fitting, trials
 from labelwise.activations import Looks, activation_folder
 from labelwise.data.split import FINAL, Split
 from labelwise.errors import OptionError
@@ -260,7 +260,7 @@ def test_a_trial_keeps_the_head_beside_the_tuned_model(tiny, data, tmp_path):
     nobody = np.array([], dtype=np.int64)
     split = Split("all", 0, FINAL, data.usable, nobody, nobody, nobody)
     fitted = recipe(tiny).fit(task_from(data), Context())
-    trials._finish(Variant("tuned", recipe(tiny)), split, fitted, data, tmp_path, None)
+    fitting._finish(Variant("tuned", recipe(tiny)), split, fitted, data, tmp_path, None)
     folder = trials.trial_of(tmp_path, "tuned", split).folder
     head, tuned = (bundle.load(folder / name) for name in ("model-head", "model"))
     assert (head.recipe["name"], tuned.recipe["name"]) == ("probe", "finetune")

@@ -137,13 +137,13 @@ def test_of_a_cropped_strip_the_middle_is_seen(length):
 
 @pytest.mark.parametrize("resize", ["crop", "squash", "pad"])
 def test_no_strip_fills_the_memory(monkeypatch, resize):
-    sizes, scale = [], preprocess._scale
+    sizes, scale = [], preprocess.scale
 
     def spied(channels, height, width):
         sizes.append((height, width))
         return scale(channels, height, width)
 
-    monkeypatch.setattr(preprocess, "_scale", spied)
+    monkeypatch.setattr(preprocess, "scale", spied)
     Preprocessing(64, 64, resize=resize)(np.zeros((1, 20_000), np.uint8))
     Preprocessing(64, 64, resize=resize)(np.zeros((20_000, 1), np.uint8))
     assert np.prod(sizes, axis=1).max() <= 8 * 64 * 64
