@@ -64,12 +64,13 @@ def execute(
     tidy_stores()
     started = time.perf_counter()
     plan = Plan.from_json(record["plan"])
-    rows = rows_of(plan.apply(asked), protocol.splits)
+    variants = plan.apply(asked)
+    rows = rows_of(variants, protocol.splits)
     judged = bool(len(protocol.test))
     everything = judged or not dataset.class_names or settings.save_models == "all"
     work = _Work(folder, dataset, settings, progress, everything)
     progress.plan(_steps(rows, plan, everything, settings.ensemble))
-    progress.say(_announcement(dataset, protocol, plan.apply(asked), plan, settings))
+    progress.say(_announcement(dataset, protocol, variants, plan, settings))
     _say_notes(record, progress)
     problems = work.fit(rows)
     mixtures = work.mix(rows, problems) if settings.ensemble else []

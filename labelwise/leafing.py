@@ -24,6 +24,7 @@ from labelwise.measure import wilson
 from labelwise.model import Model
 from labelwise.neighborhood import most_alike
 from labelwise.record import read_record
+from labelwise.report.run_folder import RunFolder
 from labelwise.report.template import inlined, templates
 from labelwise.report.text import path as path_text
 from labelwise.report.text import percent, plain
@@ -138,9 +139,7 @@ def _near(model: Model, place: Path | None, dataset: Dataset, ids: np.ndarray) -
             return None
         if known.fingerprint != record["fingerprint"]:
             return None
-    roles = pd.read_parquet(place / "folds.parquet", columns=["id", "fold", "role"])
-    final = roles[(roles["fold"] < 0) & roles["role"].isin(["train", "validation"])]
-    rows = np.unique(final["id"].to_numpy())
+    rows = RunFolder(place).learned
     alike = most_alike(
         dataset.images(ids), known, rows, lambda images, _: model.embed(images), NEAR
     )

@@ -7,7 +7,7 @@ trains exactly as one that was not. It is a plan, not a deadline: nothing looks 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -157,8 +157,12 @@ def _measured(
 ) -> tuple[dict[str, Candidate], list[LeftOut]]:
     """The candidates of the variants that can run, and the others."""
     candidates, left_out = {}, []
+    unsuited = {v.name: None if asked_for else _unsuited(v.recipe, task, pool) for v in variants}
+    suited = [name for name, problem in unsuited.items() if problem is None]
     for variant in variants:
-        problem = None if asked_for else _unsuited(variant.recipe, task, pool)
+        problem = unsuited[variant.name]
+        if problem is None and not asked_for:  # nothing is timed for a variant that does not run
+            problem = _orphaned(variant, variants, suited)
         if problem is None:
             try:
                 candidates[variant.name] = Candidate(variant.recipe, task, context)
@@ -175,25 +179,28 @@ def _without_orphans(
     candidates: dict[str, Candidate], variants: Sequence[Variant]
 ) -> list[LeftOut]:
     """Take out the twins that stand there for a variant that is left out, and say so."""
-    kept = [v.recipe.twin for v in variants if v.name in candidates]
-    needed = [twin.recipe for twin in kept if twin is not None]
-    orphans = [
-        (variant.name, owner.name)
-        for owner in variants
+    found = [
+        LeftOut(variant.name, reason)
         for variant in variants
         if variant.name in candidates
-        and variant.name not in RECIPES  # which are there for themselves
-        and owner.name not in candidates
-        and owner.recipe.twin is not None
-        and owner.recipe.twin.recipe == variant.recipe
-        and variant.recipe not in needed
+        and (reason := _orphaned(variant, variants, candidates)) is not None
     ]
-    for name, _ in orphans:
-        candidates.pop(name, None)
-    return [
-        LeftOut(name, f"is the twin of '{owner}', which is left out")
-        for name, owner in dict(reversed(orphans)).items()  # several may share a twin
-    ]
+    for item in found:
+        del candidates[item.variant]
+    return found
+
+
+def _orphaned(
+    variant: Variant, variants: Sequence[Variant], running: Collection[str]
+) -> str | None:
+    """Why a twin is not worth running: none of those that it stands there for runs."""
+    if variant.name in RECIPES:  # there for itself
+        return None
+    pairs = [(other.name, other.recipe.twin) for other in variants]
+    owners = [name for name, twin in pairs if twin is not None and twin.recipe == variant.recipe]
+    if not owners or any(name in running for name in owners):
+        return None
+    return f"is the twin of '{owners[0]}', which is left out"
 
 
 def _unsuited(recipe: Recipe, task: Task, pool: bool) -> str | None:

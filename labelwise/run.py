@@ -25,7 +25,7 @@ from labelwise.data.split import (
 )
 from labelwise.ensemble import check_name
 from labelwise.errors import DataError, OptionError
-from labelwise.execute import execute
+from labelwise.execute import DONE, execute
 from labelwise.files import (
     as_path,
     intact,
@@ -56,8 +56,7 @@ from labelwise.settings import Settings, option_name
 from labelwise.transfer import find_backbone
 from labelwise.twins import alike, twins_of, with_twins
 
-MOST_SAID = 8  # warnings that are shown before the run; the report has all of them
-RUNNING, DONE = "running", "done"
+RUNNING = "running"  # the status of a run that is not done
 
 
 @dataclass(frozen=True)

@@ -165,9 +165,7 @@ def warnings_of(
 
 def labeled_rows(dataset: Dataset, split: str | None) -> np.ndarray:
     """Rows with a label, of a given part if one is named."""
-    rows = dataset.labeled
-    if split is not None:
-        rows = rows[(dataset.table["split"].fillna("").to_numpy() == split)[rows]]
+    rows = dataset.in_part(dataset.labeled, split)
     if not len(rows):
         where = f" in the part '{split}'" if split else ""
         raise DataError(f"{dataset.name}: there is no labeled image{where} to evaluate on.")

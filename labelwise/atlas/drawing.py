@@ -150,11 +150,9 @@ def _base(onto: str | Path, own: Path) -> Stored:
 
 def _part(dataset: Dataset, split: str | None) -> np.ndarray:
     """Usable rows, of a given part if one is named."""
-    rows = dataset.usable
-    if split is not None:
-        rows = rows[(dataset.table["split"].fillna("").to_numpy() == split)[rows]]
-        if not len(rows):
-            raise DataError(f"{dataset.name}: there is no image in the part '{split}' to draw.")
+    rows = dataset.in_part(dataset.usable, split)
+    if split is not None and not len(rows):
+        raise DataError(f"{dataset.name}: there is no image in the part '{split}' to draw.")
     return rows
 
 

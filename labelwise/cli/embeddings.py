@@ -14,6 +14,7 @@ from labelwise.cli.options import (
     Embedder,
     Format,
     OutFile,
+    Part,
     Quiet,
     Target,
 )
@@ -50,9 +51,7 @@ def map_embeddings(
     data: Data,
     out: Annotated[Path, typer.Option(metavar="FILE.html", help="The page; it is replaced.")],
     target: Target = None,
-    split: Annotated[
-        str | None, typer.Option(metavar="PART", help="Only this given part: train, val or test.")
-    ] = None,
+    split: Part = None,
     onto: Annotated[
         Path | None,
         typer.Option(metavar="OLD.html", help="Place the images on this map instead."),

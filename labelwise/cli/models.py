@@ -14,6 +14,7 @@ from labelwise.cli.options import (
     Format,
     Json,
     OutFile,
+    Part,
     Quiet,
     Saved,
     Target,
@@ -29,9 +30,7 @@ def evaluate(
     model: Saved,
     data: Data,
     target: Target = None,
-    split: Annotated[
-        str | None, typer.Option(metavar="PART", help="Only this given part: train, val or test.")
-    ] = None,
+    split: Part = None,
     unknown: Annotated[
         str | None,
         typer.Option(
@@ -202,9 +201,7 @@ def mistakes(
     data: Data,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the page and pictures.")],
     target: Target = None,
-    split: Annotated[
-        str | None, typer.Option(metavar="PART", help="Only this given part: train, val or test.")
-    ] = None,
+    split: Part = None,
     quiet: Quiet = False,
 ) -> None:
     """The images that a model is wrong about, where it looks and what is similar, on a page.

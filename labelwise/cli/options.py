@@ -38,6 +38,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 Target = Annotated[
     str | None, typer.Option(metavar="COLUMN", help="Label column, where there are several.")
 ]
+Part = Annotated[
+    str | None, typer.Option(metavar="PART", help="Only this given part: train, val or test.")
+]
 Labels = Annotated[
     str | None,
     typer.Option(

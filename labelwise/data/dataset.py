@@ -147,6 +147,12 @@ class Dataset:
             warnings=(),  # they count and name what is in all of it
         )
 
+    def in_part(self, rows: np.ndarray, split: str | None) -> np.ndarray:
+        """Of some rows those of a given part ("train", "val", "test"); None: all of them."""
+        if split is None:
+            return rows
+        return rows[(self.table["split"].fillna("").to_numpy() == split)[rows]]
+
     def images(self, rows: Sequence[int] | np.ndarray) -> Images:
         """The images of some table rows, decoded only when asked for."""
         return Images(self, np.asarray(rows, dtype=np.int64))

@@ -51,8 +51,7 @@ def load(
             folder of Parquet files with encoded images, or the name of a data set ("digits",
             "elpv"; "mnist", "cifar10", "mammals", "stl10", "food" from LABELWISE_DATA); a Dataset
             or DatasetDict of the package `datasets`, a data set of `torchvision` or a Subset of
-            one, or a dict of them by split; or a Dataset of labelwise, which is
-            returned as it is.
+            one, or a dict of them by split; or a Dataset of labelwise, which is returned as it is.
         target: the label column to learn, where there are several.
         progress: called with (done, total, what) while images are looked at.
 
