@@ -85,10 +85,11 @@ for folder in sorted((run.folder / "trials" / "self-training").glob("*_fold-0"))
     steps = history[history["step"] > 0]
     labels = folder.name.split("_")[0].removeprefix("labels-").replace("-", " ")
     (line,) = right.plot(steps["step"], steps["adopted"], "o-", label=labels)
-    right.plot(steps["step"], steps["adopted_right"], "o--", color=line.get_color())
+    known = steps[steps["adopted_known"] > 0]  # of others nobody knows what is right
+    right.plot(known["step"], known["adopted_right"], "o--", color=line.get_color())
     for step in steps.to_dict("records"):
-        known = step["adopted_known"]
-        share = f", {100 * step['adopted_right'] / known:.0f} % right" if known else ""
+        count = step["adopted_known"]
+        share = f", {100 * step['adopted_right'] / count:.0f} % right" if count else ""
         print(f"   {labels}, round {step['step']}: {step['adopted']:.0f} adopted{share}")
 right.set(xlabel="round", ylabel="pseudo-labels (dashed: of these right)")
 right.legend()

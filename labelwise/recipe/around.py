@@ -90,7 +90,8 @@ class Around(Recipe):
         search=Reals(0.0, 0.5, log=False),
     )
     step: int | None = option(
-        None, "whose model is returned, 0 the supervised twin; left open: chosen on held labels"
+        None,
+        "whose model is returned, 0 the supervised twin; left open: chosen on validation labels",
     )
 
     def __post_init__(self) -> None:
@@ -210,7 +211,7 @@ class Around(Recipe):
     def _compared(
         self, held: Sequence[_Held], context: Context
     ) -> tuple[list[dict[str, Any]], dict[str, Any], list[Fitted]]:
-        """A record per step, of its answers for the held labels; the step to take; and if these
+        """A record per step, of its answers for the validation labels; the step to take; and if these
         were not taken from the labels to learn from, the fits of all steps.
 
         Steps after two that are worse than the best one are not made.
@@ -225,7 +226,7 @@ class Around(Recipe):
         for step in range(self.last + 1):
             started = time.perf_counter()
             if step:
-                note = f"step {step} of {self.last}, on held labels"
+                note = f"step {step} of {self.last}, on validation labels"
                 context.advance(0.1 + 0.4 * step / (self.last + 1), note)
                 fits = self.advanced(works, step, fits, context.quiet)
             answers = [f.model.predict_proba(p.images) for f, p in zip(fits, held, strict=True)]

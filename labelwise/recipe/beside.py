@@ -28,7 +28,8 @@ class Beside(FromScratch):
     largest_side: ClassVar[int] = 64
 
     fallback: Literal["yes", "no"] = option(
-        "yes", "the supervised twin, unless held labels say that this is likely better: yes or no"
+        "yes",
+        "the supervised twin, unless validation labels say that this is likely better: yes or no",
     )
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Inner: what answers for held labels say about a recipe with unlabeled images and its twin."""
+"""Inner: what answers for validation labels say about a recipe with unlabeled images and its twin."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STUDENT, TWIN = "student", "twin"
 
 @dataclass(frozen=True)
 class Judged:
-    """Answers for held labels, at the temperature that suits them best: how sure a model is of
+    """Answers for validation labels, at the temperature that suits them best: how sure a model is of
     itself is set right afterwards, and is no reason to choose another.
 
     Attributes:
@@ -61,7 +61,7 @@ def verdict(twin: Judged, student: Judged) -> dict[str, Any]:
     """What a paired t test of the log losses says about the student against its twin, and which of
     the two is returned.
 
-    The losses tell with fewer held labels than right and wrong answers do; a student that is right
+    The losses tell with fewer validation labels than right and wrong answers do; a student that is right
     less often is not returned for its losses alone.
     """
     saved = twin.losses - student.losses
@@ -91,7 +91,7 @@ def paired_t(differences: np.ndarray) -> tuple[float, float]:
 
 
 def fallbacks(chosen: Sequence[Mapping[str, Any]]) -> str | None:
-    """In a sentence, in how many fits held labels had the twin returned, and why."""
+    """In a sentence, in how many fits validation labels had the twin returned, and why."""
     found = []
     for word, what in (("hurt", "hurt"), ("cannot tell", "helped too little to tell")):
         count = sum(v.get("returned") == TWIN and v["verdict"] == word for v in chosen)
@@ -100,7 +100,7 @@ def fallbacks(chosen: Sequence[Mapping[str, Any]]) -> str | None:
     if not found:
         return None
     return (
-        f"unlabeled images {' and '.join(found)} of {len(chosen)} fits, on held labels: there the "
+        f"unlabeled images {' and '.join(found)} of {len(chosen)} fits, on validation labels: there the "
         "model without them is returned"
     )
 

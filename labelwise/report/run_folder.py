@@ -48,7 +48,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run on disk, as design section 9 lays it out."""
+    """A run on disk, as docs/protocol.md lays it out."""
 
     folder: Path
 
