@@ -211,8 +211,8 @@ class Around(Recipe):
     def _compared(
         self, held: Sequence[_Held], context: Context
     ) -> tuple[list[dict[str, Any]], dict[str, Any], list[Fitted]]:
-        """A record per step, of its answers for the validation labels; the step to take; and if these
-        were not taken from the labels to learn from, the fits of all steps.
+        """A record per step, of its answers for the validation labels; the step to take; and, if
+        these were not taken from the labels to learn from, the fits of all steps.
 
         Steps after two that are worse than the best one are not made.
         """

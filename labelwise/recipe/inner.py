@@ -1,4 +1,4 @@
-"""Inner: what answers for validation labels say about a recipe with unlabeled images and its twin."""
+"""Inner: what validation labels say about a recipe with unlabeled images and its twin."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ STUDENT, TWIN = "student", "twin"
 
 @dataclass(frozen=True)
 class Judged:
-    """Answers for validation labels, at the temperature that suits them best: how sure a model is of
-    itself is set right afterwards, and is no reason to choose another.
+    """Answers for validation labels, at the temperature that suits them best: how sure a model is
+    of itself is set right afterwards, and is no reason to choose another.
 
     Attributes:
         losses: log loss of every image; float64 (N,).
@@ -61,8 +61,8 @@ def verdict(twin: Judged, student: Judged) -> dict[str, Any]:
     """What a paired t test of the log losses says about the student against its twin, and which of
     the two is returned.
 
-    The losses tell with fewer validation labels than right and wrong answers do; a student that is right
-    less often is not returned for its losses alone.
+    The losses tell with fewer validation labels than right and wrong answers do; a student that is
+    right less often is not returned for its losses alone.
     """
     saved = twin.losses - student.losses
     worse, p = paired_t(saved)
@@ -100,8 +100,8 @@ def fallbacks(chosen: Sequence[Mapping[str, Any]]) -> str | None:
     if not found:
         return None
     return (
-        f"unlabeled images {' and '.join(found)} of {len(chosen)} fits, on validation labels: there the "
-        "model without them is returned"
+        f"unlabeled images {' and '.join(found)} of {len(chosen)} fits, on validation labels: "
+        "there the model without them is returned"
     )
 
 
