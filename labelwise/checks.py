@@ -76,6 +76,8 @@ class Check:
         parts: list[RenderableType] = [_text(heading, "bold"), self._class_table()]
         parts.append(self._decision_table())
         parts += [_text(f"warning: {warning}", "yellow") for warning in self.warnings]
+        if self.data.duplicates or len(self.data.usable) < len(self.data.table):
+            parts.append(_text("With --json every file and every group of copies is named."))
         return Group(*parts)
 
     def _files(self) -> list[dict[str, Any]]:

@@ -94,6 +94,13 @@ def test_the_summary_groups_decisions_by_reason(tmp_path):
     assert "'a/p0.png', 'a/p1.png' and 1 more" in line
 
 
+def test_the_summary_says_where_every_file_is_named(tmp_path):
+    data = class_folders(tmp_path, {"a": 5, "b": 5})
+    assert "--json" not in printed(check(data))
+    (tmp_path / "notes.txt").write_text("x")
+    assert "With --json every file" in printed(check(data))
+
+
 def test_counts_of_the_document_are_plain_integers(tmp_path):
     document = check(class_folders(tmp_path, {"a": 5, "b": 5})).to_json()
     assert not isinstance(document["images"], np.integer)
