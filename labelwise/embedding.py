@@ -84,8 +84,8 @@ def _tables(
     model: Model | str | Path, dataset: Dataset, progress: Advance | None
 ) -> Iterator[pd.DataFrame]:
     """The rows of `embed`, at most AT_ONCE at a time."""
-    vectors = embedder(model, dataset, progress)
     rows = dataset.usable
+    vectors = embedder(model, dataset, len(rows), progress)
     for start in range(0, len(rows), AT_ONCE):
         some = rows[start : start + AT_ONCE]
         found = vectors(dataset.images(some), start)
@@ -108,16 +108,23 @@ def label_names(dataset: Dataset, rows: np.ndarray) -> pd.api.extensions.Extensi
 
 
 def embedder(
-    model: Model | str | Path, dataset: Dataset, progress: Advance | None
+    model: Model | str | Path, dataset: Dataset, total: int, progress: Advance | None
 ) -> Callable[[Images, int], np.ndarray]:
     """What gives the embeddings of some images, told how many came before; float32 (n, D).
 
     Args:
         dataset: whose images say in which size a pretrained network looks at all.
+        total: images that are to be embedded, for progress.
     """
-    total = len(dataset.usable)
     if isinstance(model, Model):
-        return lambda images, before: model.embed(images)
+
+        def embedded(images: Images, before: int) -> np.ndarray:
+            found = model.embed(images)
+            if progress is not None:
+                progress(before + len(images), total, "embedding")
+            return found
+
+        return embedded
     backbone = find_backbone(str(model))
     preprocessing = input_of(backbone, dataset.images(dataset.usable))
 

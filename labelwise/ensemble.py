@@ -229,10 +229,12 @@ def join(members: Members) -> None:
     Raises:
         RunError: the members do not see the same part of an image.
     """
+    known = None
     for split in (s for s in members.row.splits if s.fold == FINAL):
         trial = trial_of(members.run, NAME, split)
         if not members.stale(trial):
             continue
+        known = known or Known.of(members.row, members.dataset, members.run)
         (trial.folder / "predictions.parquet").unlink(missing_ok=True)  # of other members
         kept = members.mixture.weights > 0
         model = mixed(
@@ -242,7 +244,6 @@ def join(members: Members) -> None:
             images=members.dataset.images(members.dataset.usable),
         )
         model = replace(model, recipe=members.row.variant.recipe.configuration)
-        known = Known.of(members.row, members.dataset, members.run)
         bundle.save(known.given_to(model), trial.folder / "model")
         _record(members, split, members.mixture)
 

@@ -90,11 +90,12 @@ def workload(dataset: Dataset, protocol: Protocol, *, variants: int, finals: boo
     Args:
         finals: every variant gets a final fit; else only the one that wins.
     """
-    greatest = largest(protocol.splits)
+    splits = protocol.fitted(finals)
+    greatest = largest(splits)
     most, all_ = max(learned(greatest), 1), max(_every(greatest), 1)
-    last = [split for split in protocol.splits if split.fold == FINAL]
+    last = [split for split in splits if split.fold == FINAL]
     wanted = last if finals else [s for s in last if s.labels == largest(last).labels]
-    folds = [split for split in protocol.splits if split.fold != FINAL]
+    folds = [split for split in splits if split.fold != FINAL]
     tested, share = len(protocol.test), 1.0 if finals else 1 / max(variants, 1)
 
     def fit(split: Split, weight: float, judged: float) -> Fit:

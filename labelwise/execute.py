@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,9 +66,9 @@ def execute(
     started = time.perf_counter()
     plan = Plan.from_json(record["plan"])
     variants = plan.apply(asked)
-    rows = rows_of(variants, protocol.splits)
     judged = bool(len(protocol.test))
     everything = judged or not dataset.class_names or settings.save_models == "all"
+    rows = rows_of(variants, protocol.fitted(everything))
     work = _Work(folder, dataset, settings, progress, everything)
     progress.plan(_steps(rows, plan, everything, settings.ensemble))
     progress.say(_announcement(dataset, protocol, variants, plan, settings))
@@ -97,6 +98,19 @@ def execute(
     write_report(folder, dataset)
     write_json(folder / RUN_FILE, {**record, "status": DONE})
     progress.end()
+
+
+@contextmanager
+def counting_seconds(folder: Path, record: Mapping[str, Any]) -> Iterator[None]:
+    """If the work inside is stopped, run.json says how long it took until then."""
+    started, before = time.perf_counter(), record.get("seconds", 0)
+    try:
+        yield
+    except BaseException:
+        spent = before + time.perf_counter() - started
+        with suppress(OSError):  # what stopped the run is what the user is told
+            write_json(folder / RUN_FILE, {**record, "seconds": spent})
+        raise
 
 
 def _by_labels(rows: Sequence[Row]) -> tuple[Row, ...]:

@@ -103,16 +103,17 @@ def run_finals(
         None, or why the row failed.
     """
     progress.begin(f"{place} {row.variant.name}, {row.labels} labels, final fit")
+    known = None
     for split in (s for s in row.splits if s.fold == FINAL):
         trial = trial_of(run, row.variant.name, split)
         if trial.finished:
             continue
+        known = known or Known.of(row, dataset, run)
         folds = [t.record() for t in row.trials(run, final=False) if t.repeat == split.repeat]
         recipe = row.variant.recipe.settled([record["chosen"] for record in folds if record])
         seeded = dataclasses.replace(
             context, seed=context.seed + split.repeat, advance=progress.advance
         )
-        known = Known.of(row, dataset, run)
         problem = _run(row.variant, recipe, [split], dataset, run, seeded, known)
         if problem is not None:
             progress.end(f"failed: {problem}")

@@ -31,7 +31,7 @@ class Nearness:
             are found among those of the same part.
         vectors: "embedding", or a floor: "untrained", "frozen network" or "plain pixels".
         count: images.
-        metrics: see `retrieval`, with intervals by bootstrap over images.
+        metrics: see `retrieval`, with intervals by bootstrap over groups of copies.
     """
 
     part: str
@@ -61,10 +61,10 @@ def judge_embedding(
     parts = {ALL: np.ones(len(labels), bool)}
     if learned.any() and not learned.all():
         parts = {SEEN: learned, UNSEEN: ~learned} | parts
-    found = []
+    found, groups = [], images.dataset.groups[images.rows]
     for name, vectors in _vectors(model, images):
         for part, kept in parts.items():
-            judged = retrieval(vectors[kept], labels[kept])
+            judged = retrieval(vectors[kept], labels[kept], groups=groups[kept])
             metrics = judged.intervals() if len(judged.queries) else {}
             found.append(Nearness(part, name, int(kept.sum()), metrics))
     return sorted(found, key=lambda row: list(parts).index(row.part))

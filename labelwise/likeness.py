@@ -52,7 +52,7 @@ def similar(
     files = [queries] if isinstance(queries, str | Path) else list(queries)
     asked = _asked([str(file) for file in files])
     dataset = load(data, target=target, progress=progress)
-    vectors = embedder(model, dataset, progress)
+    vectors = embedder(model, dataset, len(dataset.usable), progress)
 
     found, near = most_alike(asked.images(asked.usable), dataset, dataset.usable, vectors, count)
     query, place = np.nonzero(np.isfinite(near))

@@ -55,6 +55,7 @@ class Mapped:
         return np.stack(found) if found else np.empty((0, *self.shape), self.dtype)
 
 
+INDEXED = 4  # stores whose index a process keeps: each costs about 200 bytes per image
 #: what this process has read of the stores: folder -> (shards, pixel hash -> (shard, row))
 _INDEX: dict[Path, tuple[set[str], dict[str, tuple[str, int]]]] = {}
 
@@ -171,7 +172,10 @@ class Store:
         for name in sorted(names - known):
             contents = (self.folder / f"{name}.ids").read_text().split()
             places.update({content: (name, row) for row, content in enumerate(contents)})
-        _INDEX[self.folder] = (names, places)
+        _INDEX.pop(self.folder, None)
+        _INDEX[self.folder] = (names, places)  # the one used last is at the end
+        for folder in list(_INDEX)[:-INDEXED]:
+            del _INDEX[folder]
         return places
 
     def _add(self, contents: Sequence[str], rows: np.ndarray) -> None:

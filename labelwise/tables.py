@@ -20,7 +20,7 @@ from labelwise.files import write_parquet, write_text
 from labelwise.measure import METRICS, interval_json
 from labelwise.model import OK
 from labelwise.recipe.variants import value_text
-from labelwise.report.text import chance, difference, plain
+from labelwise.report.text import chance, difference, percent, plain
 from labelwise.use import Detection, EmbeddingJudgement, Judgement
 
 BEST_TRIALS = 10  # rows of a search's table
@@ -271,7 +271,7 @@ def number(metric: str, value: float | None) -> str:
     """A metric's value as people read it: fractions in percent."""
     if value is None:
         return ""
-    return f"{100 * value:.1f} %" if METRICS[metric].is_fraction else f"{value:.3f}"
+    return f"{percent(value)} %" if METRICS[metric].is_fraction else f"{value:.3f}"
 
 
 def interval(metric: str, value: Mapping[str, float | None] | None) -> str:

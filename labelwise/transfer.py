@@ -15,7 +15,7 @@ import torch
 from labelwise import bundle
 from labelwise.backbones import Backbone, find_pretrained, sha256_of, stamp_of
 from labelwise.data.dataset import Dataset
-from labelwise.data.split import FINAL
+from labelwise.data.split import final_roles
 from labelwise.errors import BackboneError, LabelwiseError
 from labelwise.features import load_body
 from labelwise.files import expanded, intact, is_folder, read_json
@@ -120,8 +120,7 @@ def familiar(
             "images"
         )
     with intact(run, f"Copy the model out of it: {run / 'model'}."):
-        folds = pd.read_parquet(run / "folds.parquet")
-        final = folds[(folds["fold"] == FINAL) & (folds["labels"] == labels)]
+        final = final_roles(pd.read_parquet(run / "folds.parquet"), labels)
         labeled = final["role"] == "train"
         ids = final[labeled]["id"] if labeled.any() else final["id"]
         contents = pd.read_parquet(run / "data.parquet", columns=["content"])["content"]

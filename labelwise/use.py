@@ -137,9 +137,17 @@ def evaluate(
     found = None
     if unknown is not None:
         scores = _novelty(model).scores(energy(logits), distances)
-        others = dataset if _same(unknown, data) else load(unknown)
+        others = dataset if _same(unknown, data) else _of_other_classes(unknown, target)
         found = _detected(model, scores, others, split)
     return Judgement(dataset, evaluation, warnings, found)
+
+
+def _of_other_classes(data: Loadable, target: str | None) -> Dataset:
+    """`target` is that of the known classes, which these data need not have."""
+    try:
+        return load(data, target=target)
+    except DataError:
+        return load(data)
 
 
 def _same(one: Loadable, other: Loadable) -> bool:

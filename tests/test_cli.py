@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import labelwise
-from labelwise import cli
+from labelwise import cli, tables
 from tests.images import class_folders, write
 from tests.tasks import gratings_file
 
@@ -397,3 +397,8 @@ def test_another_error_stays_what_it_is(call, monkeypatch):
     monkeypatch.setattr("labelwise.recipe.describe.recipes", broken)
     with pytest.raises(RuntimeError, match="a defect"):
         call("recipes")
+
+
+def test_a_share_that_is_not_quite_all_is_not_rounded_up_to_it():
+    assert tables.number("accuracy", 0.9998) == "99.9 %"
+    assert tables.interval("accuracy", {"low": 0.9996, "high": 1.0}) == "99.9 to 100 %"

@@ -8,6 +8,7 @@ import pytest
 
 import labelwise
 from labelwise import embedding
+from labelwise.atlas.embedded import embedded
 from labelwise.data.load import load
 from labelwise.errors import OptionError
 from labelwise.recipe.base import Context
@@ -74,3 +75,14 @@ def test_a_pretrained_network_embeds_without_any_training(tmp_path):
 def test_a_file_of_another_kind_is_refused_before_any_work(saved, source, tmp_path):
     with pytest.raises(OptionError, match=r"--out .*e\.csv: give the name of a \.parquet file"):
         embedding.write_embeddings(tmp_path / "e.csv", saved[1], source)
+
+
+@pytest.mark.parametrize("by", ["saved", "efficientnet-lite0"])
+def test_progress_ends_with_the_last_image(source, saved, by):
+    data, told = load(source), []
+    model = saved[0] if by == "saved" else by
+    labelwise.embed(model, data, progress=lambda *said: told.append(said))
+    assert told[-1] == (18, 18, "embedding")
+    rows = data.in_part(data.usable, "test")
+    embedded(model, data, rows, lambda *said: told.append(said))
+    assert told[-1] == (6, 6, "embedding")

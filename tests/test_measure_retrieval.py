@@ -89,3 +89,42 @@ def test_intervals_hold_the_means_and_shrink_with_more_images():
         assert interval.low < interval.value < interval.high
         widths.append(interval.high - interval.low)
     assert widths[1] < 0.6 * widths[0]
+
+
+@settings(deadline=None, max_examples=40)
+@given(embedded(), st.integers(1, 20))
+def test_copies_are_no_answers(drawn, number):
+    points, labels = drawn
+    groups = np.random.default_rng(number).integers(0, number, len(labels))
+    found = retrieval(points, labels, groups=groups)
+    far = np.linalg.norm(points[:, None].astype(float) - points, axis=2)
+    free = groups[:, None] != groups
+    others = (free & (labels[:, None] == labels)).sum(1)
+    assert found.queries.tolist() == np.flatnonzero(others > 0).tolist()
+    assert found.groups.tolist() == groups[found.queries].tolist()
+    for place, query in enumerate(found.queries):
+        order = [n for n in np.argsort(far[query]) if free[query, n]]
+        right = labels[order] == labels[query]
+        for k in RECALL_AT:
+            assert found.values[f"recall@{k}"][place] == right[:k].any()
+        first = right[: others[query]]
+        hits = np.cumsum(first) / np.arange(1, len(first) + 1)
+        expected = hits[first].sum() / others[query]
+        assert found.values["map@r"][place] == pytest.approx(expected, abs=1e-6)
+        own = labels == labels[query]
+        means = {k: points[labels == k].astype(float).mean(0) for k in np.unique(labels)}
+        means[labels[query]] = points[own & free[query]].astype(float).mean(0)
+        nearest = min(means, key=lambda k: np.linalg.norm(points[query] - means[k]))
+        assert found.values["prototype_accuracy"][place] == (nearest == labels[query])
+
+
+def test_intervals_are_over_groups():
+    rng = np.random.default_rng(0)
+    points, labels = rng.normal(size=(40, 3)), rng.integers(0, 3, 40)
+    tiled = {"points": np.repeat(points, 4, axis=0), "labels": np.repeat(labels, 4)}
+    groups = np.repeat(np.arange(40), 4)
+    once = retrieval(points, labels).intervals()["prototype_accuracy"]
+    copied = retrieval(tiled["points"], tiled["labels"], groups=groups)
+    found = copied.intervals()["prototype_accuracy"]
+    assert found.value == pytest.approx(once.value)
+    assert found.high - found.low == pytest.approx(once.high - once.low, rel=0.02)

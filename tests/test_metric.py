@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 
 import labelwise
 from labelwise import bundle
+from labelwise.data.load import load
 from labelwise.errors import OptionError, TrainingError
 from labelwise.measure.retrieval import retrieval
 from labelwise.nn.balanced import balanced_batches
@@ -22,7 +23,7 @@ from labelwise.recipe.base import Context, Task
 from labelwise.recipe.metric import Metric
 from labelwise.recipe.prototypes import prototype_head
 from tests.resumed import resumed
-from tests.tasks import grating_data
+from tests.tasks import grating_data, task_from
 
 QUICK = Metric(
     layers="conv16 5x5 same relu, gap", size=8, epochs=6, batch=12, images=4, steps=12, lr=1e-2
@@ -187,6 +188,16 @@ def test_turned_images_are_classes_of_their_own(task, monkeypatch):
     embed = dataclasses.replace(recipe, augment="")._embed(network, examples)
     found = embed(torch.tensor([0, 3, 4, 7]), 0, generator())
     assert found[:, 0].tolist() == [0, 11, 8, 15]  # upper left of 0, 1 turned, 0 twice, 1 thrice
+
+
+def test_images_that_are_not_square_cannot_be_turned(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 12, 16), dtype=np.uint8)
+    np.savez(tmp_path / "wide.npz", x_train=pixels, y_train=np.arange(24) % 3)
+    recipe = Metric(layers="conv4 3x3 relu, gap", epochs=1, turns=4)
+    with pytest.raises(OptionError, match="16 x 12 pixels. Give an image_size"):
+        recipe.fit(task_from(load(tmp_path / "wide.npz")), Context())
+    square = dataclasses.replace(recipe, image_size=12)
+    assert square.fit(task_from(load(tmp_path / "wide.npz")), Context()).model.class_names
 
 
 @pytest.mark.parametrize("turns", [1, 4])

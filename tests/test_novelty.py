@@ -22,7 +22,7 @@ from labelwise.nn.bank import NEAREST, Bank
 from labelwise.novelty import remembered, with_bank
 from labelwise.recipe.base import Context
 from labelwise.recipe.mlp import Mlp
-from tests.tasks import grating_data, gratings, gratings_file, task_from
+from tests.tasks import grating_data, gratings, gratings_file, gratings_folder, task_from
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +157,14 @@ def test_of_several_label_columns_the_same_one_is_asked_of_the_same_data(run, tm
     manifest = tmp_path / "labels.csv"
     found = labelwise.evaluate(run.folder, manifest, target="direction", unknown=str(manifest))
     assert (found.evaluation.n, found.unknown.count) == (10, 5)
+    # Other data with the same columns, and others that have no such column.
+    copy = tmp_path / "copy.csv"
+    copy.write_bytes(manifest.read_bytes())
+    (tmp_path / "wild").mkdir()
+    wild = gratings_folder(tmp_path / "wild", 4)
+    for others, count in ((copy, 5), (wild, 12)):
+        found = labelwise.evaluate(run.folder, manifest, target="direction", unknown=others)
+        assert found.unknown.count == count
 
 
 def test_evaluate_needs_images_of_other_classes_and_a_model_that_knows(run, three, tmp_path):

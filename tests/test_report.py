@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 import os
@@ -21,10 +22,12 @@ from labelwise.data.dataset import Dataset
 from labelwise.data.load import load
 from labelwise.files import read_json, write_json
 from labelwise.nn.network import Network
-from labelwise.report import architecture, text, thumbnails
+from labelwise.report import architecture, repeat, text, thumbnails
 from labelwise.report.architecture import model_summary
+from labelwise.report.data_section import duplicates, samples
 from labelwise.report.looks import NEAR
 from labelwise.report.report import CLASS_COLUMNS, write_report
+from labelwise.report.run_folder import RunFolder
 from labelwise.report.svg import nice_ticks
 from labelwise.run import Run, compare
 from tests.browser import Page, in_browser
@@ -219,6 +222,36 @@ def test_a_run_without_model_history_or_test_part_still_has_a_page(
     text = write_report(again, data).read_text("utf-8")
     assert "There is no test part." in text
     assert "corrected for selection" in text
+
+
+def test_a_model_that_cannot_be_read_is_left_out_of_the_page(
+    run: Run, data: Dataset, tmp_path: Path
+) -> None:
+    again = shutil.copytree(run.folder, tmp_path / "run")
+    (again / "model" / "weights.safetensors").write_bytes(b"damaged")
+    assert "Leaderboard" in write_report(again, data).read_text("utf-8")
+
+
+def test_no_image_of_the_test_part_is_shown(data: Dataset) -> None:
+    group = data.duplicates[0].rows
+    sealed = np.setdiff1d(data.usable, data.usable[::4])
+    shown = [row for sample in samples(data, sealed, 0) for row in sample["rows"]]
+    assert len(shown) > 3
+    assert not np.isin(shown, sealed).any()
+    assert [g["rows"] for g in duplicates(data, np.array([group[0]]))["groups"]] == []
+    assert [g["rows"] for g in duplicates(data, np.array([], int))["groups"]] == [list(group)]
+
+
+def test_a_call_from_python_repeats_what_was_run(run: Run) -> None:
+    call = repeat.facts(RunFolder(run.folder))["command"]
+    assert call.startswith("import labelwise as lw")
+    assert "recipes=['mlp(epochs=3)', 'cnn(epochs=1)']" in call
+    tree = ast.parse(call)
+    assert tree.body[1].value.func.attr == "compare"  # type: ignore[attr-defined]
+    record = RunFolder(run.folder).record
+    alone = {**record, "variants": {"mlp": record["variants"]["mlp"]}}
+    assert "lw.train(" in repeat._command(alone)
+    assert "recipe='mlp(epochs=3)'" in repeat._command(alone)
 
 
 def test_images_stay_within_the_limits(

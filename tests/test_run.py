@@ -17,6 +17,7 @@ import pytest
 import labelwise
 from labelwise.data.dataset import COLUMNS
 from labelwise.errors import DataError, OptionError, RunError
+from labelwise.files import read_json
 from labelwise.progress import Silent
 from labelwise.recipe import RECIPES
 from labelwise.run import compare
@@ -225,6 +226,33 @@ def test_save_models_all_keeps_every_final_fit(tmp_path):
     )
     for variant in ("mlp", "cnn"):
         assert (run.folder / "trials" / variant / "labels-all_repeat-0_final" / "model").is_dir()
+
+
+def test_only_the_first_repeats_final_model_is_fitted_where_one_is_kept(tmp_path):
+    source = gratings_file(tmp_path / "g.npz", 12)
+    options = {"recipes": "mlp(epochs=2), cnn(epochs=2)", "repeats": 2, "folds": 2}
+    run = compare(source, out=tmp_path / "run", ensemble=True, **options)
+    finals = {path.name for path in run.folder.glob("trials/*/*_final")}
+    assert finals == {"labels-all_repeat-0_final"}
+    kept = compare(source, out=tmp_path / "all", save_models="all", **options)
+    assert len(list(kept.folder.glob("trials/mlp/*_final"))) == 2
+
+
+def test_the_time_before_a_stop_counts(tmp_path, monkeypatch):
+    from labelwise import execute as module
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    source = gratings_file(tmp_path / "g.npz", 12)
+    monkeypatch.setattr(module, "write_report", killed)
+    with pytest.raises(KeyboardInterrupt):
+        compare(source, out=tmp_path / "run", recipes="mlp(epochs=2)")
+    monkeypatch.undo()
+    before = read_json(tmp_path / "run" / "run.json")["seconds"]
+    assert before > 0
+    run = compare(source, out=tmp_path / "run", resume=True)
+    assert run.record["seconds"] > before
 
 
 def test_a_variant_that_fails_is_a_row_with_the_reason_and_the_rest_goes_on(tmp_path):

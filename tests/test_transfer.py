@@ -119,6 +119,13 @@ def test_the_backbones_run_tells_how_many_judged_images_it_knows(data, tmp_path)
     assert any("has learned from 15 of the 36 images" in text for text in again.record["warnings"])
 
 
+def test_of_several_repeats_the_first_has_taught_the_model(data, tmp_path):
+    options = {"labels": "5/class", "repeats": 3, "test": 0.2, "folds": 2}
+    first = labelwise.compare(data, recipes="mlp(epochs=1)", out=tmp_path / "a", **options)
+    found = labelwise.evaluate(first.folder, data)
+    assert any("has learned from 15 of the 36 images" in text for text in found.warnings)
+
+
 def test_so_does_the_run_of_a_model_that_was_not_the_recommended_one(data, tmp_path):
     options = {"labels": "5/class", "save_models": "all", "out": tmp_path / "a"}
     first = labelwise.compare(data, recipes="mlp(epochs=1), cnn(epochs=1)", **options)

@@ -239,6 +239,25 @@ def test_a_made_recipe_keeps_its_values():
     assert only([Cnn(image_size=8)], defaults={"image_size": 16}).recipe.image_size == 8
 
 
+def test_a_default_reaches_what_a_made_recipe_leaves_open():
+    defaults = {"image_size": 16, "unheard": 3}
+    found = parse_variants([Mlp(), Wrapped(Cnn())], defaults=defaults)
+    assert found[0].recipe.image_size == found[1].recipe.base.image_size == 16
+    assert only([Wrapped(Cnn(image_size=8))], defaults=defaults).recipe.base.image_size == 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Demanding(Mlp):
+    """A field that has to be given."""
+
+    wanted: int = dataclasses.field(kw_only=True)
+
+
+def test_a_made_recipe_may_have_fields_that_have_to_be_given():
+    found = only([Demanding(wanted=2)], defaults={"image_size": 16}).recipe
+    assert (found.wanted, found.image_size) == (2, 16)
+
+
 @pytest.mark.parametrize(
     "text",
     [f"cnn(preset={name})" for name in cnn.PRESETS]

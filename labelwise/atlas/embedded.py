@@ -65,7 +65,7 @@ def embedded(
     else:
         known = str(model)
         fingerprint = _backbone_hash(known, dataset)
-    vectors = embedder(known, dataset, progress)
+    vectors = embedder(known, dataset, len(rows), progress)
     found, predicted, confidence = [], [], []
     for start in range(0, len(rows), AT_ONCE):
         images = dataset.images(rows[start : start + AT_ONCE])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -62,7 +63,7 @@ class Duplicates:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images, labels, some missing: an immutable value.
+    """Images, labels, some missing: an immutable value; what is asked for is computed once.
 
     Attributes:
         table: one row per file, columns as in COLUMNS; files set aside are rows as well.
@@ -84,36 +85,36 @@ class Dataset:
     duplicates: tuple[Duplicates, ...] = ()
     context: tuple[str, ...] = field(default=())
 
-    @property
+    @cached_property
     def usable(self) -> np.ndarray:
         """Rows of the table that were not set aside, ascending; int64 (M,)."""
         return np.flatnonzero((self.table["decision"] != SET_ASIDE).to_numpy(dtype=bool))
 
-    @property
+    @cached_property
     def labels(self) -> np.ndarray:
         """Class of every table row, UNLABELED where there is none; int64 (rows,)."""
         return self.table["label"].fillna(UNLABELED).to_numpy(dtype=np.int64)
 
-    @property
+    @cached_property
     def labeled(self) -> np.ndarray:
         """Usable rows with a label, ascending; int64 (M,)."""
         usable = self.usable
         return usable[self.labels[usable] != UNLABELED]
 
-    @property
+    @cached_property
     def groups(self) -> np.ndarray:
         """Group number of every table row; a row without a group is one of its own; int64."""
         group = self.table["group"]
         own = pd.Series("\0" + self.table["id"].astype(str), index=group.index)
         return pd.factorize(group.astype(object).where(group.notna(), own))[0].astype(np.int64)
 
-    @property
+    @cached_property
     def contents(self) -> np.ndarray:
         """Pixel hash of every table row, as Python strings (None where set aside)."""
         content = self.table["content"]
         return content.astype(object).where(content.notna(), None).to_numpy()
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Hash of pixels, labels, splits and class names: changes when the task changes."""
         digest = hashlib.sha256(repr(self.class_names).encode())
@@ -199,12 +200,14 @@ class Images:
     @property
     def sizes(self) -> np.ndarray:
         """Width and height in pixels; int64 (N, 2)."""
-        return self.dataset.table[["width", "height"]].iloc[self.rows].to_numpy(dtype=np.int64)
+        table = self.dataset.table
+        sides = [table[side].iloc[self.rows].to_numpy(np.int64) for side in ("width", "height")]
+        return np.stack(sides, axis=1)
 
     @property
     def gray(self) -> bool:
         """True if every image is gray."""
-        return bool((self.dataset.table["mode"].to_numpy()[self.rows] == "L").all())
+        return bool((self.dataset.table["mode"].iloc[self.rows] == "L").all())
 
     def read(self, position: int, at_least: Size | None = None) -> np.ndarray:
         """Decoded pixels of one image: uint8 (H, W) or (H, W, 3); see `Pixels.read`."""

@@ -87,6 +87,14 @@ class Protocol:
     folds: int  # 1: one held-out part
     warnings: tuple[str, ...]
 
+    def fitted(self, finals: bool) -> tuple[Split, ...]:
+        """The splits that something is fitted on.
+
+        Args:
+            finals: every final model is judged or kept; else only that of the first repeat is.
+        """
+        return tuple(s for s in self.splits if finals or s.fold != FINAL or s.repeat == 0)
+
 
 def deal(
     labels: np.ndarray, groups: np.ndarray, shares: Sequence[float], seed: Sequence[int]
@@ -237,6 +245,17 @@ def protocol_without_labels(dataset: Dataset) -> Protocol:
     none = np.zeros(0, dtype=np.int64)
     split = Split(LabelCount().name, 0, FINAL, none, none, none, rows)
     return Protocol((split,), none, 1, ())
+
+
+def final_roles(table: pd.DataFrame, labels: str | None) -> pd.DataFrame:
+    """Of folds.parquet: what the model in RUN/model has been given at a number of labels.
+
+    Args:
+        table: with the columns labels, repeat and fold at least.
+        labels: the number of labels, as LabelCount.name.
+    """
+    own = (table["fold"] == FINAL) & (table["repeat"] == 0)  # see execute._save_recommended
+    return table[own & (table["labels"] == labels)]
 
 
 def splits_table(splits: Sequence[Split]) -> pd.DataFrame:

@@ -1,9 +1,9 @@
 """Retrieval: whether an embedding puts images next to others of their class.
 
-Every image with another one of its class is a query, all others are what it is answered with, from
-the nearest to the farthest (Musgrave et al. 2020, arXiv:2003.08505, section 3). With R others of
-its class, precision at R is the share of them among the R nearest, and MAP@R the mean over the
-first R places of the precision there, places with another class counting as 0.
+Every image with another one of its class is a query, all others but copies of it are what it is
+answered with, from the nearest to the farthest (Musgrave et al. 2020, arXiv:2003.08505, section 3).
+With R others of its class, precision at R is the share of them among the R nearest, and MAP@R the
+mean over the first R places of the precision there, places with another class counting as 0.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ class Retrieval:
 
     Attributes:
         queries: positions of the images that have another one of their class; int64 (Q,).
+        groups: group of every query; int64 (Q,).
         values: by metric, one number from 0 to 1 per query; float64 (Q,).
     """
 
     queries: np.ndarray
+    groups: np.ndarray
     values: Mapping[str, np.ndarray]
 
     @property
@@ -40,7 +42,7 @@ class Retrieval:
     def intervals(
         self, *, level: float = 0.95, resamples: int = 1000, seed: int = 0
     ) -> dict[str, Interval]:
-        """Bootstrap intervals of the means over images as queries; what they are answered with
+        """Bootstrap intervals of the means over groups of queries; what they are answered with
         stays as it is.
 
         Raises:
@@ -52,15 +54,18 @@ class Retrieval:
             found = weights @ columns / weights.sum(1, keepdims=True)
             return dict(zip(names, found.T, strict=True))
 
-        everyone = np.arange(len(self.queries))
         found: dict[str, Interval] = bca(
-            means, everyone, level=level, resamples=resamples, seed=seed
+            means, self.groups, level=level, resamples=resamples, seed=seed, n=len(self.queries)
         )
         return found
 
 
 def retrieval(
-    embeddings: np.ndarray, labels: np.ndarray, *, recall_at: Sequence[int] = RECALL_AT
+    embeddings: np.ndarray,
+    labels: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
+    recall_at: Sequence[int] = RECALL_AT,
 ) -> Retrieval:
     """How well some images find each other, by Euclidean distance, exactly.
 
@@ -71,32 +76,48 @@ def retrieval(
     Args:
         embeddings: float (N, D).
         labels: int64 (N,), 0 or more.
+        groups: int64 (N,); images of a group are copies, none of which is an answer to another.
+            None: there are no copies.
         recall_at: the k, ascending.
     """
     points = torch.from_numpy(np.ascontiguousarray(embeddings, dtype=np.float32))
-    classes = torch.from_numpy(np.asarray(labels, dtype=np.int64))
-    others = torch.bincount(classes)[classes] - 1 if len(classes) else classes
+    classes = torch.from_numpy(np.array(labels, dtype=np.int64))
+    copies = np.arange(len(classes)) if groups is None else np.asarray(groups, dtype=np.int64)
+    # Number of every pair of group and class: what a query and its copies take from their class.
+    pairs = np.unique(np.stack([copies, classes.numpy()]), axis=1, return_inverse=True)[1]
+    same = torch.from_numpy(pairs.reshape(-1))
+    others = _sizes(classes) - _sizes(same)
     queries = (others > 0).nonzero()[:, 0]
+    alike = torch.from_numpy(copies)
     found = [
         _found(nearest, classes[rows], others[rows], recall_at)
-        for rows, nearest in _nearest(points, classes, queries, others, max(recall_at))
+        for rows, nearest in _nearest(points, classes, alike, queries, others, max(recall_at))
     ]
     names = [f"{what}@{k}" for what in ("recall", "precision") for k in recall_at]
     names += ["r_precision", "map@r"]
     table = torch.cat(found).double().numpy() if found else np.zeros((0, len(names)))
     values = dict(zip(names, table.T, strict=True))
-    right = _prototypes_right(points.double(), classes, queries)
-    return Retrieval(queries.numpy(), values | {"prototype_accuracy": right.double().numpy()})
+    right = _prototypes_right(points.double(), classes, same, queries)
+    values |= {"prototype_accuracy": right.double().numpy()}
+    return Retrieval(queries.numpy(), copies[queries.numpy()], values)
+
+
+def _sizes(members: torch.Tensor) -> torch.Tensor:
+    """For everything, how many are with it; int64 (N,)."""
+    return torch.bincount(members)[members] if len(members) else members
 
 
 def _nearest(
     points: torch.Tensor,
     classes: torch.Tensor,
+    alike: torch.Tensor,
     queries: torch.Tensor,
     others: torch.Tensor,
     least: int,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Some queries at a time, and the classes of what is nearest to each, int64 (q, k)."""
+    """Some queries at a time, and the classes of what is nearest to each, int64 (q, k); -1 where
+    all that is left are copies.
+    """
     total = len(points)
     # Distances in what is centered are rounded least.
     points = points - points.mean(0) if total else points
@@ -104,9 +125,10 @@ def _nearest(
     step = max(1, BLOCK // max(total, 1))
     for rows in torch.split(queries, step) if len(queries) else ():
         far = torch.addmm(squares[None], points[rows], points.T, alpha=-2)
-        far[torch.arange(len(rows)), rows] = torch.inf
+        far[alike[rows][:, None] == alike[None]] = torch.inf
         count = min(max(int(others[rows].max()), least), total - 1)
-        yield rows, classes[far.topk(count, dim=1, largest=False).indices]
+        distances, places = far.topk(count, dim=1, largest=False)
+        yield rows, classes[places].masked_fill(distances.isinf(), -1)
 
 
 def _found(
@@ -129,14 +151,19 @@ def _found(
 
 
 def _prototypes_right(
-    points: torch.Tensor, classes: torch.Tensor, queries: torch.Tensor
+    points: torch.Tensor, classes: torch.Tensor, same: torch.Tensor, queries: torch.Tensor
 ) -> torch.Tensor:
-    """Whether the nearest class mean is of the query's own class; its own mean lacks the query."""
+    """Whether the nearest class mean is the query's own, which lacks the query and its copies."""
     present, number = torch.unique(classes, return_inverse=True)
     counts = torch.bincount(number, minlength=len(present)).double()
     sums = points.new_zeros(len(present), points.shape[1]).index_add_(0, number, points)
     x, own = points[queries], number[queries]
     far = torch.cdist(x, sums / counts[:, None])
-    alone = (sums[own] - x) / (counts[own] - 1)[:, None]
+    taken, of = torch.unique(same[queries], return_inverse=True)
+    inside = torch.isin(same, taken)
+    among = torch.searchsorted(taken, same[inside])
+    left_out = points.new_zeros(len(taken), points.shape[1]).index_add_(0, among, points[inside])
+    lost = torch.bincount(among, minlength=len(taken)).double()[of]
+    alone = (sums[own] - left_out[of]) / (counts[own] - lost)[:, None]
     far[torch.arange(len(x)), own] = (x - alone).norm(dim=1)
     return far.argmin(1) == own

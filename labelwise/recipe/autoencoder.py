@@ -108,6 +108,7 @@ class Autoencoder(TwoSteps):
                     cast(Body, network.body).width, self.hidden, len(task.class_names)
                 )
                 initialize(network.head, generator)
+            network.head.to(images.pixels.device)
             history, best = self._tuned(network, examples, validation, generator, pace)
         else:
             network.head, history, best = train_deep_head(

@@ -276,6 +276,12 @@ class Metric(OnFrozen):
     def _embed(self, network: Network, examples: Examples) -> Embed:
         """Numbers of images from N on are those of images turned once, and so on."""
         augment, count = self._augmentation(examples.pixels), len(examples)
+        height, width = examples.pixels.shape[2:]
+        if self.turns > 1 and height != width:
+            raise OptionError(
+                f"metric(turns={self.turns}): only square images can be turned, and these are "
+                f"{width} x {height} pixels. Give an image_size, or leave turns out."
+            )
 
         def embed(index: torch.Tensor, epoch: int, generator: torch.Generator) -> torch.Tensor:
             pixels = examples.look(index % count, epoch)

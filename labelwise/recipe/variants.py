@@ -40,7 +40,8 @@ def parse_variants(
     Args:
         texts: "cnn, pool=cnn(preset=mammals-pool)", or a list of such texts and of recipes.
         settings: "variant.field=value" each, overriding what the text says.
-        defaults: field -> value for every variant whose recipe has the field and does not give it.
+        defaults: field -> value for every variant whose recipe has the field and does not give it
+            (a recipe given as a value: has it at its own default).
         option: that the texts were given with, for messages.
 
     Raises:
@@ -66,10 +67,9 @@ def parse_variants(
     variants = []
     for name, call in written:
         if isinstance(call, Recipe):
-            recipe = call
-            if changes[name]:
-                values = {field: _value(type(call), field, text) for field, text in changes[name]}
-                recipe = dataclasses.replace(call, **values)
+            values = _left_open(call, defaults or {})
+            values |= {field: _value(type(call), field, text) for field, text in changes[name]}
+            recipe = dataclasses.replace(call, **values) if values else call
         else:
             fields = {**call.fields, **dict(changes[name])}
             recipe = make_recipe(Call(call.recipe, fields), defaults or {})
@@ -111,9 +111,14 @@ def variant_text(variant: Variant) -> str:
 def _changed(recipe: Recipe) -> dict[str, Any]:
     """Fields of a recipe that are not what its preset, if it has any, makes of them."""
     preset = {"preset": recipe.preset} if hasattr(recipe, "preset") else {}
-    usual = type(recipe)(**preset)
-    changed = {name: getattr(recipe, name) for name in _fields(type(recipe))}
-    changed = {name: v for name, v in changed.items() if v != getattr(usual, name)}
+    values = {name: getattr(recipe, name) for name in _fields(type(recipe))}
+    needed = {  # a recipe of the user's own may have fields without a default
+        field.name: values[field.name]
+        for field in dataclasses.fields(recipe)
+        if field.default is field.default_factory is dataclasses.MISSING
+    }
+    usual = type(recipe)(**preset, **needed)
+    changed = {n: v for n, v in values.items() if n in needed or v != getattr(usual, n)}
     if preset and recipe.preset != type(recipe)().preset:  # type: ignore[attr-defined]
         changed = {**preset, **changed}
     return changed
@@ -129,6 +134,22 @@ def value_text(value: Any) -> str:
     if re.fullmatch(r"""[^\s(),='"]+""", text) and text not in RECIPES:
         return text
     return f"'{text}'" if '"' in text else f'"{text}"'
+
+
+def _left_open(recipe: Recipe, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults for the fields that a recipe, and one that it is around, has left as they are."""
+    given = _changed(recipe)
+    values = {
+        name: value
+        for name, value in defaults.items()
+        if name in _fields(type(recipe)) and name not in given and value is not None
+        if type(recipe).is_meant(name, value, given)
+    }
+    for name in _fields(type(recipe)):
+        around = getattr(recipe, name)
+        if isinstance(around, Recipe) and (inner := _left_open(around, defaults)):
+            values[name] = dataclasses.replace(around, **inner)
+    return values
 
 
 def make_recipe(call: Call, defaults: Mapping[str, Any]) -> Recipe:

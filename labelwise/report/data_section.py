@@ -21,8 +21,12 @@ REASONS = 30
 GROUPS, PER_GROUP = 8, 6  # duplicates with thumbnails
 
 
-def samples(dataset: Dataset, seed: int) -> list[dict[str, Any]]:
-    """A few images of every class, drawn by seed; of unlabeled ones as well."""
+def samples(dataset: Dataset, sealed: np.ndarray, seed: int) -> list[dict[str, Any]]:
+    """A few images of every class, drawn by seed; of unlabeled ones as well.
+
+    Args:
+        sealed: rows of the test part: who looks at these has none left.
+    """
     usable, labels = dataset.usable, dataset.labels
     names = dataset.class_names[:CLASSES_SHOWN]
     each = PER_CLASS * (2 if len(names) <= FEW_CLASSES else 1)
@@ -32,7 +36,8 @@ def samples(dataset: Dataset, seed: int) -> list[dict[str, Any]]:
         rows = usable[labels[usable] == label]
         if not len(rows):
             continue
-        drawn = rng.choice(rows, min(each, len(rows)), replace=False)
+        seen = np.setdiff1d(rows, sealed)
+        drawn = rng.choice(seen, min(each, len(seen)), replace=False)
         result.append(
             {
                 "name": plain(name),
@@ -65,10 +70,15 @@ def decisions(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def duplicates(dataset: Dataset) -> dict[str, Any]:
-    """How many groups of equal images there are, and some of them to look at, conflicts first."""
-    groups = dataset.duplicates
-    shown = sorted(groups, key=lambda g: (not g.conflict, not g.enforced, g.kind, g.rows))
+def duplicates(dataset: Dataset, sealed: np.ndarray) -> dict[str, Any]:
+    """How many groups of equal images there are, and some of them to look at, conflicts first.
+
+    Args:
+        sealed: rows of the test part; groups with any of these are counted only.
+    """
+    groups, hidden = dataset.duplicates, frozenset(sealed.tolist())
+    shown = [group for group in groups if hidden.isdisjoint(group.rows)]
+    shown.sort(key=lambda g: (not g.conflict, not g.enforced, g.kind, g.rows))
     counts = [
         _count("exact", "equal pixels", [g.rows for g in groups if g.kind == "exact"]),
         _count("near", "confirmed by correlation", [g.rows for g in groups if g.kind == "near"]),

@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from labelwise.recipe import RECIPES
+from labelwise.recipe.variants import Variant, recipe_of, variant_text
 from labelwise.report import text
 from labelwise.report.run_folder import RunFolder
 
@@ -47,19 +49,27 @@ def _command(record: Mapping[str, Any]) -> str:
     """The command line as it was given, or the call in Python that does the same."""
     if record["command"]:
         return text.plain(shlex.join(map(str, record["command"])))
-    given = {
+    texts = [_variant(name, values) for name, values in record["variants"].items()]
+    one = len(texts) == 1
+    arguments = {"recipe": texts[0]} if one else {"recipes": texts}
+    arguments |= {
         name: value
         for name, value in record["settings"].items()
-        if value is not None and value != [] and name != "set"
+        if value not in (None, []) and name not in ("recipes", "set")  # the variants have these
     }
-    settings = record["settings"].get("set")
-    arguments = given | ({"set": settings} if settings else {})
     lines = "".join(f"    {name}={value!r},\n" for name, value in arguments.items())
     source = record["data"]["source"]
     return (
         "import labelwise as lw\n\n"
-        f"lw.compare(\n    {source!r},\n    out='another-folder',\n{lines})"
+        f"lw.{'train' if one else 'compare'}(\n    {source!r},\n    out='another-folder',\n{lines})"
     )
+
+
+def _variant(name: str, configuration: Mapping[str, Any]) -> str:
+    """Its text; of a recipe that is not one of labelwise's own, which has none, the name."""
+    if configuration["name"] not in RECIPES:
+        return name
+    return variant_text(Variant(name, recipe_of(configuration)))
 
 
 def protocol(run: RunFolder) -> list[tuple[str, str]]:

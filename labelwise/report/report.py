@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from labelwise.data.dataset import Dataset
 from labelwise.files import write_text
 from labelwise.report import (
@@ -85,8 +87,9 @@ def render(run: RunFolder, dataset: Dataset) -> str:
     mistakes = None if found is None else confusion.mistakes(found)
     cells = {} if found is None else confusion.cells(found)
     counts = [] if row is None else row["confusion"]
-    samples = data_section.samples(dataset, run.record["settings"]["seed"])
-    duplicates = data_section.duplicates(dataset)
+    sealed = np.flatnonzero((run.table["split"] == "test").to_numpy(bool))
+    samples = data_section.samples(dataset, sealed, run.record["settings"]["seed"])
+    duplicates = data_section.duplicates(dataset, sealed)
     guesses = pseudo.section(run, names)
     # What stands on the page comes first, what waits behind the matrix after it.
     album.add(entry[0] for entry in mistakes or [])

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from labelwise import bundle
-from labelwise.data.split import FINAL
+from labelwise.data.split import FINAL, final_roles
+from labelwise.errors import LabelwiseError
 from labelwise.files import read_json
 from labelwise.held_out import probabilities
 from labelwise.leaderboard import pool
@@ -88,9 +89,11 @@ class RunFolder:
 
     @cached_property
     def model(self) -> Model | None:
-        """The recommended model; None where it is not there."""
-        folder = self.folder / "model"
-        return bundle.load(folder) if folder.exists() else None
+        """The recommended model; None where it cannot be read (the report does not fail for it)."""
+        try:
+            return bundle.load(self.folder / "model")
+        except (LabelwiseError, OSError):
+            return None
 
     @cached_property
     def openings(self) -> list[dict[str, Any]]:
@@ -104,10 +107,8 @@ class RunFolder:
         """Rows that the recommended model has learned from; int64, ascending."""
         columns = ["id", "labels", "repeat", "fold", "role"]
         table = pd.read_parquet(self.folder / "folds.parquet", columns=columns)
-        own = (table["fold"] == FINAL) & (table["repeat"] == 0)
-        own &= table["labels"] == self.leaderboard["recommended_labels"]
-        found = table[own & table["role"].isin(["train", "validation"])]["id"]
-        return np.sort(found.to_numpy(np.int64))
+        final = final_roles(table, self.leaderboard["recommended_labels"])
+        return np.sort(final[final["role"] == "train"]["id"].to_numpy(np.int64))
 
     @cached_property
     def suspects(self) -> pd.DataFrame:
