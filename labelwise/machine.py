@@ -84,8 +84,8 @@ def doctor() -> dict[str, Any]:
 
     Returns:
         {"versions", "machine", "devices", "backbones" (name -> ready and its license, or what to
-        do), "extras" (name -> installed or the command), "cache" (folder, bytes in the feature
-        store)}.
+        do), "other backbones" (how to name one), "extras" (name -> installed or the command),
+        "cache" (folder, bytes in the store)}.
     """
     import torch
 
@@ -102,10 +102,14 @@ def doctor() -> dict[str, Any]:
     return {
         "versions": versions(),
         "machine": machine(),
-        "devices": ["cpu", *(f"cuda:{i} ({name})" for i, name in enumerate(gpus))],
+        "devices": [
+            "cpu",
+            *(f"cuda:{i} ({name})" for i, name in enumerate(gpus)),
+            *(["mps"] if torch.backends.mps.is_available() else []),
+        ],
         "backbones": backbone_status(),
         "other backbones": "NAME@FILE.safetensors, timm:FOLDER, or any timm name after "
         "`labelwise doctor --download NAME`; nothing else downloads anything",
         "extras": extras,
-        "cache": {"folder": str(cache_folder()), "feature_store_bytes": store_size()},
+        "cache": {"folder": str(cache_folder()), "store_bytes": store_size()},
     }

@@ -31,10 +31,8 @@ OK = "ok"  # the status of an image that was answered
 UNKNOWN = "unknown"  # that of one unlike all that was learned from
 UNSURE = "unsure"  # that of one with too little confidence for the rate of errors asked for
 AT_ONCE = 4096  # images whose pixels are in memory, at most
-BATCH, AREA = (
-    256,
-    2**20,
-)  # images in one forward pass, and pixels of their height and width, at most
+BATCH = 256  # images in one forward pass, at most
+AREA = 2**20  # their height times width, summed over these images, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,8 +195,7 @@ class Model:
         width: int,
         part: Callable[[tuple[torch.Tensor, torch.Tensor]], torch.Tensor],
     ) -> np.ndarray:
-        """Embeddings or logits of all images; float32 (N, width)."""
-
+        """Embeddings, logits or both of all images: `part` of an answer; float32 (N, width)."""
         from labelwise.features import stored_pixels
 
         batch = min(BATCH, max(1, AREA // self.area))

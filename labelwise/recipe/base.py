@@ -173,7 +173,7 @@ class Cost:
 
     Attributes:
         once: for all fits together, if they read every labeled image of the data; every image if
-            `pooled`.
+            `everything`.
         fit: for one fit of the task that was measured.
         epoch: for an epoch of it that leaves no image out, before validation.
         fixed: what of an epoch a fit of fewer images takes as well.

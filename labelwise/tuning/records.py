@@ -73,7 +73,8 @@ def _file(folder: Path, number: int) -> Path:
 
 
 def table_of(records: Sequence[Record], metric: str) -> pd.DataFrame:
-    """A row per trial: number, state, the metric, log_loss, rung_1..., fields, seconds, ...
+    """A row per trial: number, state, the metric, tempered_log_loss, rung_1..., fields, seconds,
+    variant, reason.
 
     Fields of which there are several kinds are text. What has no value is null.
     """
