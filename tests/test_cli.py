@@ -305,7 +305,7 @@ def test_doctor_shows_versions_backbones_and_the_store(call):
 
 
 def test_demo_without_its_photos_names_the_extra(call, tmp_path, monkeypatch):
-    monkeypatch.setattr("labelwise.data.named.find_spec", lambda name: None)
+    monkeypatch.setattr("labelwise.data.packaged.find_spec", lambda name: None)
     status, _, err = call("demo", "--out", tmp_path / "run")
     assert status == 2
     assert "pip install 'labelwise[demo]'" in err

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from labelwise.data import named
+from labelwise.data import packaged
 from labelwise.data.load import load
 from labelwise.errors import DataError, MissingExtraError
 from tests.images import class_folders
@@ -36,7 +36,7 @@ def test_the_solar_cells_have_three_label_columns(target, counts):
 
 
 def test_a_missing_package_says_how_to_install_it(monkeypatch):
-    monkeypatch.setattr(named, "find_spec", lambda _: None)
+    monkeypatch.setattr(packaged, "find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=r"labelwise\[demo\]"):
         load("elpv")
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sized
 from pathlib import Path
 
-from labelwise.data import known, named, objects
+from labelwise.data import downloaded, objects, packaged
 from labelwise.data.archive import ARCHIVES, read_archive
 from labelwise.data.arrays import ArraySource, read_npz, rows_of
 from labelwise.data.blocks import as_block
@@ -28,7 +28,7 @@ from labelwise.files import expanded
 
 _TABLES = (".csv", ".tsv", ".txt", ".parquet", *JSON_LINES)
 _OTHER_ARCHIVES = (".7z", ".rar", ".zst", ".lz4")
-_NAMES = (*named.NAMES, *known.KNOWN)
+_NAMES = (*packaged.NAMES, *downloaded.SETS)
 _EXPECTED = (
     "a folder of images, a .zip or .tar of them, a manifest (.csv, .jsonl, .parquet), an .npz or "
     f".npy file, or one of the data sets {first_few(_NAMES)}"
@@ -82,22 +82,22 @@ def load(
 
 
 def _named(name: str, target: str | None, progress: Progress | None) -> Dataset:
-    if name in known.KNOWN:
-        return dataclasses.replace(_known(name, target, progress), name=name)
+    if name in downloaded.SETS:
+        return dataclasses.replace(_downloaded(name, target, progress), name=name)
     if name == "elpv":
-        return _scanned(named.read_elpv(target), progress)
+        return _scanned(packaged.read_elpv(target), progress)
     refuse_target(target, "'digits'", only="label")
-    images, labels = named.digits()
+    images, labels = packaged.digits()
     block = as_block(images, "digits", [])
     return _in_memory("digits", ArraySource((block,), rows_of("digits", block), labels), progress)
 
 
-def _known(name: str, target: str | None, progress: Progress | None) -> Dataset:
-    if (place := known.file_of(name)) is not None:
+def _downloaded(name: str, target: str | None, progress: Progress | None) -> Dataset:
+    if (place := downloaded.file_of(name)) is not None:
         return load(place, target=target, progress=progress)
     if name == "mammals":
-        return _in_memory(name, known.mammals(target), progress)
-    return _scanned(objects.read_object(known.vision_parts(name), target), progress)
+        return _in_memory(name, downloaded.mammals(target), progress)
+    return _scanned(objects.read_object(downloaded.vision_parts(name), target), progress)
 
 
 def _folder(path: Path, target: str | None, progress: Progress | None) -> Dataset:

@@ -26,8 +26,8 @@ _BY_SPLIT = {name: {"split": name} for name in ("train", "test", "unlabeled")}
 
 
 @dataclass(frozen=True)
-class Known:
-    """A data set that is asked for by name.
+class Download:
+    """A data set that is asked for by name, as the user has downloaded it.
 
     Attributes:
         files: names in the folder, the first that is there is read.
@@ -40,12 +40,12 @@ class Known:
     parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-KNOWN = {
-    "mnist": Known(("mnist.npz",), "MNIST", _BY_TRAIN),
-    "cifar10": Known(("cifar10",), "CIFAR10", _BY_TRAIN),
-    "mammals": Known(("cifar100_mammals",), "CIFAR100", _BY_TRAIN),
-    "stl10": Known(("stl10", "stl10.tar"), "STL10", _BY_SPLIT),
-    "food": Known(("photos_food", "photos_food.tar")),
+SETS = {
+    "mnist": Download(("mnist.npz",), "MNIST", _BY_TRAIN),
+    "cifar10": Download(("cifar10",), "CIFAR10", _BY_TRAIN),
+    "mammals": Download(("cifar100_mammals",), "CIFAR100", _BY_TRAIN),
+    "stl10": Download(("stl10", "stl10.tar"), "STL10", _BY_SPLIT),
+    "food": Download(("photos_food", "photos_food.tar")),
 }
 
 #: The superclasses of CIFAR-100 that are mammals of the wild, each with its five classes.
@@ -63,8 +63,8 @@ def data_folder() -> Path:
 
 
 def file_of(name: str) -> Path | None:
-    """The file or folder of a known data set, if it is there."""
-    places = (data_folder() / file for file in KNOWN[name].files)
+    """The file or folder of a data set, if it is there."""
+    places = (data_folder() / file for file in SETS[name].files)
     return next((place for place in places if place.exists()), None)
 
 
@@ -74,16 +74,16 @@ def vision_parts(name: str) -> dict[str, Any]:
     Raises:
         DataError: it is not there, or damaged.
     """
-    known, folder = KNOWN[name], data_folder()
-    if known.vision is None:
+    data, folder = SETS[name], data_folder()
+    if data.vision is None:
         raise DataError(_not_there(name))
     import torchvision.datasets
 
-    make = getattr(torchvision.datasets, known.vision)
+    make = getattr(torchvision.datasets, data.vision)
     try:
         return {
             split: make(str(folder), download=False, **arguments)
-            for split, arguments in known.parts.items()
+            for split, arguments in data.parts.items()
         }
     except RuntimeError:  # what torchvision says of data that are not there
         raise DataError(_not_there(name)) from None
@@ -122,12 +122,12 @@ def mammals(target: str | None) -> ArraySource:
 
 
 def _not_there(name: str) -> str:
-    known, folder = KNOWN[name], data_folder()
-    wanted = " or ".join(known.files)
+    data, folder = SETS[name], data_folder()
+    wanted = " or ".join(data.files)
     download = ""
-    if known.vision is not None:
-        first = ", ".join(f"{key}={value!r}" for key, value in known.parts["train"].items())
-        made = f"{known.vision}({str(folder)!r}, {first}, download=True)"
+    if data.vision is not None:
+        first = ", ".join(f"{key}={value!r}" for key, value in data.parts["train"].items())
+        made = f"{data.vision}({str(folder)!r}, {first}, download=True)"
         download = f', or download it: python -c "from torchvision.datasets import *; {made}"'
     return (
         f"{name!r} is not in the folder {str(folder)!r}, which {FOLDER} sets. "

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labelwise.data.known import KNOWN, MAMMALS
+from labelwise.data.downloaded import MAMMALS, SETS
 from labelwise.data.load import load
 from labelwise.errors import DataError
 from tests.images import class_folders
@@ -35,7 +35,7 @@ def test_an_archive_or_its_folder_is_found(folder):
     assert load("food").class_names == ("pizza", "soup")
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", SETS)
 def test_one_line_says_where_to_put_what_is_not_there(name, folder):
     target = "fine_label" if name == "mammals" else None
     with pytest.raises(DataError) as error:
@@ -43,9 +43,9 @@ def test_one_line_says_where_to_put_what_is_not_there(name, folder):
     said = str(error.value)
     assert repr(name) in said
     assert str(folder) in said
-    assert KNOWN[name].files[0] in said
+    assert SETS[name].files[0] in said
     assert "\n" not in said
-    if (vision_name := KNOWN[name].vision) is not None:
+    if (vision_name := SETS[name].vision) is not None:
         assert f"{vision_name}('{folder}'" in said  # the call that downloads it
 
 
