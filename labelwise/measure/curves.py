@@ -163,7 +163,7 @@ def steps(curve: Curve) -> Floats:
 
 
 def corners(points: Floats) -> Floats:
-    """A line without the points that lie upright or level between their neighbours; (P, 2)."""
+    """A line without the points that lie upright or level between their neighbors; (P, 2)."""
     equal = points[1:] == points[:-1]  # (P - 1, 2): whether a coordinate stays
     between = (equal[1:] & equal[:-1]).any(axis=1)
     return points[np.concatenate([[True], ~between, [True]])]

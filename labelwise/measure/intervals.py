@@ -138,7 +138,7 @@ def resampled_weights(groups: int, resamples: int, seed: int, columns: int) -> I
 def _left_out(groups: int, seed: int, columns: int) -> Iterator[Floats]:
     """Weights with one block of groups left out at a time, in chunks (b, groups)."""
     blocks = min(groups, BLOCKS)
-    # Blocks are drawn at random: neighbours in a folder are often of the same class.
+    # Blocks are drawn at random: neighbors in a folder are often of the same class.
     block = np.random.default_rng(seed).permutation(groups) * blocks // groups
     step = max(1, CHUNK // max(columns, 1))
     for first in range(0, blocks, step):

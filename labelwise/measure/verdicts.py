@@ -55,7 +55,7 @@ class Pair:
 def mcnemar(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
     """Exact two-sided p of 'both are right equally often', for paired right (True) and wrong.
 
-    Only images on which they differ tell: under the hypothesis each favours either with chance
+    Only images on which they differ tell: under the hypothesis each favors either with chance
     one half. Source: McNemar (1947); Edwards (1948) for the exact binomial.
     """
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())

@@ -13,7 +13,7 @@ from labelwise.report import text
 from labelwise.report.svg import Scale, element, padded, path, picture, short
 
 BAR_WIDTH, BAR_HEIGHT = 240.0, 30.0
-COLOURS = 8  # classes c0..c7 of the style sheet; after that they begin again, dashed
+COLORS = 8  # classes c0..c7 of the style sheet; after that they begin again, dashed
 LEFT, RIGHT, TOP, BOTTOM = 40.0, 14.0, 28.0, 34.0  # around the lines of a chart
 
 Points = Sequence[tuple[float, float]]
@@ -101,7 +101,7 @@ class Line:
     """A line of a chart: its points, and what is drawn thin or as whiskers around it."""
 
     name: str
-    colour: int
+    color: int
     points: Points
     thin: Sequence[Points] = ()  # one line per fold
     intervals: Sequence[tuple[float, float] | None] = ()  # a whisker per point
@@ -162,8 +162,8 @@ def frame(
         parts.append(element("text", label, x=x.start - 6, y=at + 4, class_="tick end"))
     for tick, label in x_ticks:
         parts.append(element("text", label, x=x(tick), y=bottom + 16, class_="tick middle"))
-    centre = (x.start + x.end) / 2
-    parts.append(element("text", x_label, x=centre, y=bottom + BOTTOM - 3, class_="tick middle"))
+    center = (x.start + x.end) / 2
+    parts.append(element("text", x_label, x=center, y=bottom + BOTTOM - 3, class_="tick middle"))
     return parts
 
 
@@ -195,7 +195,7 @@ def _named(line: Line, x: Scale, y: Scale) -> list[Markup]:
         return element(
             "path", element("title", line.name),
             d=path([(x(a), y(b)) for a, b in ends]),
-            class_=f"line {'' if fold is None else 'thin '}c{line.colour}",
+            class_=f"line {'' if fold is None else 'thin '}c{line.color}",
             data_line=line.name, data_fold=fold,
         )  # fmt: skip
 
@@ -204,29 +204,29 @@ def _named(line: Line, x: Scale, y: Scale) -> list[Markup]:
 
 
 def _drawn(line: Line, x: Scale, y: Scale, factor: float) -> list[Markup]:
-    colour = f"c{line.colour % COLOURS}{' dashed' if line.colour >= COLOURS else ''}"
+    color = f"c{line.color % COLORS}{' dashed' if line.color >= COLORS else ''}"
 
     def at(points: Points) -> list[tuple[float, float]]:
         return [(x(a), y(b)) for a, b in points]
 
     parts = [
-        element("path", d=path(at(part)), class_=f"line thin {colour}")
+        element("path", d=path(at(part)), class_=f"line thin {color}")
         for part in line.thin
         if len(part) > 1
     ]
     if len(line.points) > 1:
-        parts.append(element("path", d=path(at(line.points)), class_=f"line {colour}"))
+        parts.append(element("path", d=path(at(line.points)), class_=f"line {color}"))
     for place, (a, b) in enumerate(line.points):
         limits = line.intervals[place] if line.intervals else None
         unit = " %" if factor == 100 else ""
         title = f"{line.name}: {short(factor * b)}{unit} at {short(a)}"
         if limits is not None:
-            parts.append(element("path", d=_capped(x(a), y, limits), class_=f"whisker {colour}"))
+            parts.append(element("path", d=_capped(x(a), y, limits), class_=f"whisker {color}"))
             title += f" ({short(factor * limits[0])} to {short(factor * limits[1])})"
         parts.append(
             element(
                 "circle", element("title", title), cx=x(a), cy=y(b),
-                r=3.5 if line.intervals else 2.5, class_=f"dot {colour}",
+                r=3.5 if line.intervals else 2.5, class_=f"dot {color}",
             )
         )  # fmt: skip
     return parts

@@ -50,7 +50,7 @@ def by_importance(listed: dict[tuple[int, int], list[Entry]]) -> list[int]:
 
 
 def matrix(counts: list[list[int]], names: tuple[str, ...]) -> dict[str, Any] | None:
-    """The heat map: per label a row of cells with count, share of the row and depth of colour."""
+    """The heat map: per label a row of cells with count, share of the row and depth of color."""
     if len(names) > LARGEST_MATRIX:
         return None
     rows = []

@@ -16,7 +16,7 @@ from labelwise.report import text
 from labelwise.report.charts import Line, chart
 from labelwise.report.run_folder import RunFolder
 
-TRAIN, VALIDATION = 1, 0  # colours: held-out numbers are blue everywhere, train numbers orange
+TRAIN, VALIDATION = 1, 0  # colors: held-out numbers are blue everywhere, train numbers orange
 
 
 def learning_curves(run: RunFolder) -> list[dict[str, Any]]:
@@ -47,8 +47,8 @@ def _charts_of(histories: Sequence[pd.DataFrame]) -> tuple[list[Markup], str]:
     for what in ("loss", "accuracy"):
         lines = [
             line
-            for part, name, colour, tables in _parts(histories)
-            if (line := mean_line(tables, x, f"{part}_{what}", name, colour))
+            for part, name, color, tables in _parts(histories)
+            if (line := mean_line(tables, x, f"{part}_{what}", name, color))
         ]
         if not lines:
             continue
@@ -83,7 +83,7 @@ def _of_classifiers(history: pd.DataFrame) -> pd.DataFrame:
 def _parts(
     histories: Sequence[pd.DataFrame],
 ) -> Iterator[tuple[str, str, int, Sequence[pd.DataFrame]]]:
-    """Part, its name, colour and histories; one per kind of stages where those were chosen too."""
+    """Part, its name, color and histories; one per kind of stages where those were chosen too."""
     if "stages" not in histories[0]:
         yield "train", "train", TRAIN, histories
         yield "validation", "validation", VALIDATION, histories
@@ -96,7 +96,7 @@ def _parts(
 
 
 def mean_line(
-    histories: Sequence[pd.DataFrame], x: str, column: str, name: str, colour: int
+    histories: Sequence[pd.DataFrame], x: str, column: str, name: str, color: int
 ) -> Line | None:
     """The mean over folds, where at least half of them are still training, and each fold thin."""
     thin = []
@@ -114,7 +114,7 @@ def mean_line(
         for a, b in points:
             at.setdefault(a, []).append(b)
     mean = [(a, sum(b) / len(b)) for a, b in sorted(at.items()) if 2 * len(b) >= len(thin)]
-    return Line(name, colour, mean, thin if len(thin) > 1 else ())
+    return Line(name, color, mean, thin if len(thin) > 1 else ())
 
 
 def efficiency(run: RunFolder) -> dict[str, Any] | None:
@@ -147,7 +147,7 @@ def efficiency(run: RunFolder) -> dict[str, Any] | None:
         limits=(metric.low, metric.high),
         size=(520.0, 300.0),
     )
-    return {"chart": drawn, "legend": [(line.name, line.colour % 8) for line in lines]}
+    return {"chart": drawn, "legend": [(line.name, line.color % 8) for line in lines]}
 
 
 def learned_from(run: RunFolder, row: dict[str, Any]) -> float:

@@ -94,8 +94,8 @@ def _table(parts: Mapping[str, Epochs], how: str) -> pd.DataFrame:
 def _chart(tables: Sequence[pd.DataFrame], name: str) -> Markup:
     lines = [
         line
-        for part, colour in (("train", TRAIN), ("validation", VALIDATION))
-        if (line := mean_line(tables, "epoch", f"{part}_{name}", part, colour))
+        for part, color in (("train", TRAIN), ("validation", VALIDATION))
+        if (line := mean_line(tables, "epoch", f"{part}_{name}", part, color))
     ]
     room = [
         value

@@ -64,8 +64,8 @@ def _charts(histories: list[pd.DataFrame]) -> list[Markup]:
     for column, title in CURVES:
         lines = [
             line
-            for part, colour in (("train", TRAIN), ("validation", VALIDATION))
-            if (line := mean_line(histories, "epoch", f"{part}_{column}", part, colour))
+            for part, color in (("train", TRAIN), ("validation", VALIDATION))
+            if (line := mean_line(histories, "epoch", f"{part}_{column}", part, color))
         ]
         if lines:
             charts.append(chart(title, lines, x_label="epoch", limits=(0.0, math.inf)))

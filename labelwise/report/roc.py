@@ -14,11 +14,11 @@ from labelwise.measure.bands import GRID, Band, curve_bands
 from labelwise.measure.curves import Of, pr_of, roc_of, steps, thinned
 from labelwise.measure.scoring import Floats, Scorer
 from labelwise.report import text
-from labelwise.report.charts import BOTTOM, COLOURS, LEFT, RIGHT, TOP, Points, frame
+from labelwise.report.charts import BOTTOM, COLORS, LEFT, RIGHT, TOP, Points, frame
 from labelwise.report.run_folder import Predictions, RunFolder
 from labelwise.report.svg import Scale, element, path, picture
 
-FEW_CLASSES = COLOURS  # so many are drawn together; of more the worst few
+FEW_CLASSES = COLORS  # so many are drawn together; of more the worst few
 WORST = 3
 MOST_CLASSES = 100  # that can be chosen, the worst first
 SIDE = 300.0  # of the square that the curves are in
@@ -87,7 +87,7 @@ def _drawn(scorer: Scorer, names: list[str]) -> list[Drawn]:
     worst = sorted(share, key=lambda k: pr_of(scorer, k).area)[:MOST_CLASSES]
     few = len(worst) <= FEW_CLASSES
     classes = [
-        Drawn(k, names[k], f"c{(k if few else place) % COLOURS}", few or place < WORST, share[k])
+        Drawn(k, names[k], f"c{(k if few else place) % COLORS}", few or place < WORST, share[k])
         for place, k in enumerate(worst)
     ]
     if scorer.classes == 2:

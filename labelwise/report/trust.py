@@ -18,7 +18,7 @@ from labelwise.report import text
 from labelwise.report.charts import Line, chart
 from labelwise.report.run_folder import RunFolder
 
-BEFORE, AFTER = 1, 0  # colours
+BEFORE, AFTER = 1, 0  # colors
 BARS = 10  # of confidence
 POINTS = 80  # of the curve of errors, at most
 SHOWN = 0.02  # of the images: before so many are answered the curve is noise
@@ -69,7 +69,7 @@ def section(run: RunFolder, dataset: Dataset) -> dict[str, Any] | None:
         "reliability": chart(
             "right, %", lines, x_label="confidence", percent=True, limits=(0.0, 1.0)
         ),
-        "legend": [(line.name, line.colour) for line in lines],
+        "legend": [(line.name, line.color) for line in lines],
         "numbers": [
             {
                 "name": name,
@@ -99,7 +99,7 @@ def section(run: RunFolder, dataset: Dataset) -> dict[str, Any] | None:
     }
 
 
-def _bars(name: str, colour: int, labels: np.ndarray, proba: np.ndarray) -> Line:
+def _bars(name: str, color: int, labels: np.ndarray, proba: np.ndarray) -> Line:
     """Accuracy by confidence, with Wilson's intervals."""
     found = reliability(labels, proba, BARS)
     points = list(zip(found.confidence.tolist(), found.accuracy.tolist(), strict=True))
@@ -107,7 +107,7 @@ def _bars(name: str, colour: int, labels: np.ndarray, proba: np.ndarray) -> Line
         wilson(accuracy * count, int(count))
         for accuracy, count in zip(found.accuracy, found.count, strict=True)
     ]
-    return Line(name, colour, points, intervals=[(limit.low, limit.high) for limit in limits])
+    return Line(name, color, points, intervals=[(limit.low, limit.high) for limit in limits])
 
 
 def _errors(labels: np.ndarray, proba: np.ndarray) -> Any:

@@ -99,8 +99,8 @@ def _over_ranges(records: Sequence[Record]) -> list[Markup]:
     return charts
 
 
-def _dot(record: Record, x: float, y: float, colour: int) -> Line:
-    return Line(f"trial {record.number}", colour, [(x, y)])
+def _dot(record: Record, x: float, y: float, color: int) -> Line:
+    return Line(f"trial {record.number}", color, [(x, y)])
 
 
 def _number(found: Any) -> float | None:
