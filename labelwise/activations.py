@@ -1,6 +1,6 @@
 """Activations: what the frozen front of a backbone makes of several looks at every image.
 
-They lie on disk in 16 bits, in stores of their own beside the feature store, shared by folds,
+They lie on disk in 16 bits, in stores of their own beside the store, shared by folds,
 repeats and runs. There is a limit: before new ones are written, those that were not used for the
 longest time go.
 """

@@ -29,7 +29,7 @@ def embed(
     target: str | None = None,
     progress: Advance | None = None,
 ) -> pd.DataFrame:
-    """Embeddings of all usable images; what was computed before comes from the feature store.
+    """Embeddings of all usable images; what was computed before comes from the store.
 
     Args:
         model: a Model, the folder of one or of a run, or the name of a backbone.

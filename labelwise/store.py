@@ -1,4 +1,4 @@
-"""The feature store: what was computed once for an image is never computed again.
+"""The store: what was computed once for an image is never computed again.
 
 A store is a folder of *shards* for one key, where the key says everything that decides the values
 (what is stored, weights, size, resize, library versions). A shard is a `.npy` file of rows and an

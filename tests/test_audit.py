@@ -212,4 +212,4 @@ def test_the_command_says_how_many_are_suspicious(run, tmp_path):
     assert "of 90 labels are suspicious" in done.stderr
     assert "corrected.csv" in done.stderr
     wrong = CliRunner().invoke(cli.app, [*words, "--accept", "high"])
-    assert "expected a share such as 0.9" in str(wrong.exception)
+    assert "expected a score such as 0.9" in str(wrong.exception)

@@ -7,9 +7,7 @@ from typing import Annotated
 import typer
 
 from labelwise.cli.app import app
-from labelwise.cli.options import (
-    Json,
-)
+from labelwise.cli.options import Json
 from labelwise.cli.output import console, print_json
 
 
@@ -36,7 +34,7 @@ def recipes(
 def doctor(
     json_: Json = False,
     empty_cache: Annotated[
-        bool, typer.Option("--empty-cache", help="Delete all stored features first.")
+        bool, typer.Option("--empty-cache", help="Delete all stored embeddings and pixels first.")
     ] = False,
     download: Annotated[
         str | None,

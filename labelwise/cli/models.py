@@ -18,8 +18,8 @@ from labelwise.cli.options import (
     Quiet,
     Saved,
     Target,
+    fraction,
     numbers,
-    share,
 )
 from labelwise.cli.output import console, print_json, shown_progress
 from labelwise.errors import OptionError
@@ -132,10 +132,10 @@ def predict(
     answers = answer(
         model,
         paths,
-        unknown=share("--unknown", unknown, "0.05, or 0 for never"),
-        coverage=share("--coverage", coverage, "0.9"),
+        unknown=fraction("--unknown", unknown, "a share such as 0.05, or 0 for never"),
+        coverage=fraction("--coverage", coverage, "a share such as 0.9"),
         sets=sets,
-        max_error=share("--max-error", max_error, "0.02"),
+        max_error=fraction("--max-error", max_error, "a share such as 0.02"),
     )
     if not len(answers):
         print("labelwise: there is no file to answer for", file=sys.stderr)
@@ -254,7 +254,7 @@ def audit(
             run,
             data,
             out=out,
-            accept=share("--accept", accept, "0.9"),
+            accept=fraction("--accept", accept, "a score such as 0.9"),
             progress=scanning(progress),
         )
     suspected = int((found.table["score"] > 0.5).sum())

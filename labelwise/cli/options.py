@@ -94,12 +94,12 @@ SaveModels = Annotated[
 Continue = Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")]
 
 
-def share(option: str, text: str | None, example: str) -> float | None:
+def fraction(option: str, text: str | None, expected: str) -> float | None:
     """A fraction, or None; the ranges are checked by what uses it."""
     try:
         return None if text is None else float(text)
     except ValueError:
-        raise OptionError(f"{option} {text}: expected a share such as {example}.") from None
+        raise OptionError(f"{option} {text}: expected {expected}.") from None
 
 
 def numbers(option: str, text: str | None) -> list[int]:

@@ -25,16 +25,16 @@ GROUP = 64  # cosines whose largest is looked at first
 STEPS, TOLERANCE = 200, 1e-5  # of conjugate gradients; the residual's length over that of Y
 
 
-def spread_out(features: torch.Tensor, dimensions: int = 256) -> torch.Tensor:
+def spread_out(embeddings: torch.Tensor, dimensions: int = 256) -> torch.Tensor:
     """Points on the unit sphere whose angles a graph is made of; float32 (N, at most `dimensions`).
 
     Centered, since all embeddings of a network share a large part, and in few dimensions (principal
     components), which keeps the neighbors and saves most of the work.
 
     Args:
-        features: float32 (N, D).
+        embeddings: float32 (N, D).
     """
-    x = features - features.mean(0)
+    x = embeddings - embeddings.mean(0)
     if min(x.shape) > dimensions:
         few = len(x) < x.shape[1]  # the same from the smaller matrix, which has full rank
         values, vectors = torch.linalg.eigh((x @ x.T if few else x.T @ x).double())

@@ -14,7 +14,7 @@ from labelwise.nn.logistic import LogisticSolver
 from labelwise.nn.network import Network
 from labelwise.nn.supervised import Examples, answer_columns
 from labelwise.recipe.base import Task
-from labelwise.recipe.heads import FEW_STRENGTH, Features
+from labelwise.recipe.heads import FEW_STRENGTH, HeadSolver
 from labelwise.recipe.probe import labeled_part
 
 WATCHED = 2_000  # labeled images that the head after every epoch learns from, at most
@@ -32,9 +32,9 @@ def logistic_head(
         The head, what was decided, and a record per strength that was tried.
     """
     part = replace(labeled_part(task), places=np.arange(len(codes)))
-    features = Features(codes, [codes.shape[1]], len(task.class_names))
-    choice = features.choose(part, seed)
-    weight, bias = features.fit(part, choice)
+    solver = HeadSolver(codes, [codes.shape[1]], len(task.class_names))
+    choice = solver.choose(part, seed)
+    weight, bias = solver.fit(part, choice)
     head = nn.Linear(*weight.shape)
     with torch.no_grad():
         head.weight.copy_(weight.T)

@@ -1,4 +1,4 @@
-"""Heads on frozen features: which stages they see, of which kind and how strong, chosen inside.
+"""Heads on frozen embeddings: which stages they see, of which kind and how strong, chosen inside.
 
 A head has zero weights for the stages that it does not see, so that all heads on a backbone have
 one shape. Everything is decided within the images of one train part, by cross-validated log loss at
@@ -43,7 +43,7 @@ class Part:
     """Images that a head learns from; all arrays (n,).
 
     Attributes:
-        places: in the features.
+        places: in the embeddings.
         labels, groups: class, and number of the group of duplicates.
         weights: in the loss; float32.
         pseudo: whether the label is a guess, which decides nothing.
@@ -73,8 +73,8 @@ class Choice:
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
-class Features:
-    """Embeddings of all images of some parts, and the heads that can be fitted on them."""
+class HeadSolver:
+    """Chooses and fits heads on embeddings, those of all images of some parts."""
 
     def __init__(
         self,
@@ -129,11 +129,11 @@ class Features:
         """Weight (D, K) and bias (K,) of the head of a part, at its temperature."""
         columns = self._columns(choice.stages)
         if choice.head == "mean":
-            features = self.embeddings[part.places][:, columns]
+            embeddings = self.embeddings[part.places][:, columns]
             labels = torch.from_numpy(part.labels)
             weights = torch.from_numpy(part.weights)
             blocks = self._blocks(choice.stages)
-            heads = nearest_means(features, labels, self.classes, blocks, weights)
+            heads = nearest_means(embeddings, labels, self.classes, blocks, weights)
         else:
             assert choice.strength is not None
             heads = self._solver(choice.stages).solve(
@@ -183,8 +183,8 @@ class Features:
         weights = np.tile(part.weights, (len(held), 1))
         for fold, rows in enumerate(held):
             weights[fold, rows] = 0
-        features = self.embeddings[:, self._columns(stages)]
-        folds = [features[part.places[rows]] for rows in held]
+        seen = self.embeddings[:, self._columns(stages)]
+        folds = [seen[part.places[rows]] for rows in held]
         labels = torch.from_numpy(part.labels[np.concatenate(held)])
         started = time.perf_counter()
         path = self._solver(stages).path(
@@ -212,8 +212,8 @@ class Features:
 
     def _solver(self, stages: Stages) -> LogisticSolver:
         if stages not in self._solvers:
-            features = self.embeddings[:, self._columns(stages)]
-            self._solvers[stages] = LogisticSolver(features, self.classes, self._blocks(stages))
+            seen = self.embeddings[:, self._columns(stages)]
+            self._solvers[stages] = LogisticSolver(seen, self.classes, self._blocks(stages))
         return self._solvers[stages]
 
     def _seen(self, stages: Stages) -> range:

@@ -33,7 +33,7 @@ from labelwise.recipe.base import (
     require_labels,
     without_validation,
 )
-from labelwise.recipe.heads import Features, HeadName, Part, Stages, head_seconds
+from labelwise.recipe.heads import HeadName, HeadSolver, Part, Stages, head_seconds
 from labelwise.recipe.ranges import Reals, choices
 from labelwise.transfer import find_backbone
 
@@ -126,12 +126,12 @@ class Probe(Recipe):
         # The last layer suits images of the size it was trained with, and smaller ones less; see
         # docs/results.md.
         few: Stages = "last" if preprocessing.width >= backbone.preprocessing.width else "all"
-        features = Features(vectors, widths, len(tasks[0].class_names), few)
+        solver = HeadSolver(vectors, widths, len(tasks[0].class_names), few)
         shared = (time.perf_counter() - started) / len(tasks)
         for number, (task, part) in enumerate(zip(tasks, parts, strict=True)):
             started = time.perf_counter()
             context.advance(0.9 + 0.1 * number / len(tasks), "choosing the head")
-            choice = features.choose(
+            choice = solver.choose(
                 part,
                 context.seed,
                 head=self.head,
@@ -139,7 +139,7 @@ class Probe(Recipe):
                 strength=self.strength,
                 temperature=self.temperature,
             )
-            weight, bias = features.fit(part, choice)
+            weight, bias = solver.fit(part, choice)
             model = self._model(task, backbone, preprocessing)
             assert model.network.head is not None
             with torch.no_grad():
