@@ -8,6 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+
+from labelwise.errors import OptionError
+from labelwise.nn.augment import parse_augmentation
+from labelwise.nn.width import scaled
 from labelwise.recipe.base import Context, Cost, Fitted, Recipe, Task, option
 from labelwise.recipe.inner import TWIN, Judged, fallbacks, verdict
 from labelwise.recipe.scratch import FromScratch
@@ -31,6 +36,27 @@ class Beside(FromScratch):
         "yes",
         "the supervised twin, unless validation labels say that this is likely better: yes or no",
     )
+    layers: str | None = option(None, "to learn from scratch, as those of cnn")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.refuse_mixup("augment", self.augment)
+
+    def refuse_mixup(self, field: str, changes: str | None) -> None:
+        """Refuse changes of images that mix their labels.
+
+        Raises:
+            OptionError: these do.
+        """
+        if parse_augmentation(changes or "").mixup:
+            raise OptionError(
+                f'{self.name}({field}="{changes}"): mixup mixes labels, which most images here do '
+                "not have. Leave it out."
+            )
+
+    @property
+    def body(self) -> str:
+        return scaled(self.layers or "", self.width or 1.0)
 
     @abstractmethod
     def alone(self, task: Task, context: Context) -> Fitted:
@@ -78,6 +104,9 @@ class Beside(FromScratch):
     @property
     def decides_on_validation(self) -> bool:
         return self._compares or super().decides_on_validation
+
+    def _places(self, task: Task) -> np.ndarray:
+        return np.arange(len(task.labels))
 
     @property
     def _compares(self) -> bool:

@@ -9,13 +9,11 @@ from dataclasses import dataclass, fields, replace
 from statistics import median
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 
 from labelwise.data.dataset import Images
 from labelwise.data.preprocess import Preprocessing
 from labelwise.errors import OptionError
-from labelwise.nn.augment import parse_augmentation
 from labelwise.nn.coding import encoded
 from labelwise.nn.decoder import MIRROR, mirrored
 from labelwise.nn.language import parse_layers
@@ -24,7 +22,6 @@ from labelwise.nn.network import Network
 from labelwise.nn.passes import Passes, pace
 from labelwise.nn.supervised import Examples
 from labelwise.nn.train import Objective, train
-from labelwise.nn.width import scaled
 from labelwise.recipe.base import EVERY_FIT, Context, Cost, Task, Twin, option
 from labelwise.recipe.beside import Beside
 from labelwise.recipe.cnn import PRESETS as CNN
@@ -64,15 +61,6 @@ class WithDecoder(Beside):
         parse_layers(self.body)
         if self.decoder and self.decoder != MIRROR:
             parse_layers(self.decoder)
-        if parse_augmentation(self.augment or "").mixup:
-            raise OptionError(
-                f"{self.name}(augment={self.augment}): mixup mixes labels, which most images here "
-                "do not have. Leave it out."
-            )
-
-    @property
-    def body(self) -> str:
-        return scaled(self.layers or "", self.width or 1.0)
 
     def unsuited(self, images: Images) -> str | None:
         if are_large(images, self.largest_side):
@@ -119,9 +107,6 @@ class WithDecoder(Beside):
             answer=answer,
             everything=True,
         )
-
-    def _places(self, task: Task) -> np.ndarray:
-        return np.arange(len(task.labels))
 
     def _learned(self, task: Task) -> int:
         """Images that an epoch goes through, before few of them are passed over several times."""

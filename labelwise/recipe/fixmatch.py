@@ -19,7 +19,6 @@ from labelwise.nn.language import parse_layers
 from labelwise.nn.looks import PixelLooks
 from labelwise.nn.network import Network
 from labelwise.nn.supervised import Examples, evaluate, head_of
-from labelwise.nn.width import scaled
 from labelwise.recipe.base import (
     Context,
     Cost,
@@ -86,7 +85,6 @@ class FixMatch(OnFrozen, Beside):
     presets: ClassVar = PRESETS
 
     preset: str = option(FROZEN, "where the other fields' values come from")
-    layers: str | None = option(None, "to learn from scratch, as those of cnn")
     backbone: str | None = option(
         None,
         f"pretrained network that stays as it is; left open: {BACKBONE}, or none with a preset or "
@@ -113,18 +111,9 @@ class FixMatch(OnFrozen, Beside):
         for name in ("ratio", "looks"):
             if getattr(self, name) < 1:
                 raise OptionError(f"fixmatch({name}={getattr(self, name)}): must be at least 1.")
-        for name, text in (("augment", self.augment), ("strong", self.strong)):
-            if parse_augmentation(text or "").mixup:
-                raise OptionError(
-                    f'fixmatch({name}="{text}"): mixup mixes labels, which most images here do '
-                    "not have. Leave it out."
-                )
+        self.refuse_mixup("strong", self.strong)
         if self.preset != FROZEN:
             parse_layers(self.body)
-
-    @property
-    def body(self) -> str:
-        return scaled(self.layers or "", self.width or 1.0)
 
     @property
     def twin(self) -> Twin | None:
@@ -175,9 +164,6 @@ class FixMatch(OnFrozen, Beside):
 
     def _frozen(self, task: Task, context: Context) -> FrozenFit:
         return FrozenFit(self, self.probe, self._schedule, task, context)
-
-    def _places(self, task: Task) -> np.ndarray:
-        return np.arange(len(task.labels))
 
     @property
     def _step(self) -> int:
