@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from labelwise.data.convert import scale_integers
+from labelwise.data.convert import as_gray, scale_integers
 from labelwise.data.dataset import Size
 from labelwise.data.scan import THUMB_SIDE, thumbnail
 from labelwise.errors import DataError
 
 _CHUNK_BYTES = 64 * 2**20
-_GRAY_WEIGHTS = np.array([19595, 38470, 7471], dtype=np.uint32)  # Pillow's, out of 65536
 
 _AS_IT_IS, _FROM_16_BIT, _FROM_BOOL, _FROM_UNIT, _FROM_WHOLE = range(5)
 
@@ -123,8 +122,7 @@ def thumbnails(images: np.ndarray) -> Any:
         return images
     gray = np.empty(images.shape[:3], dtype=np.uint8)
     for start in range(0, len(images), 4096):
-        block = images[start : start + 4096].astype(np.uint32) @ _GRAY_WEIGHTS
-        gray[start : start + 4096] = (block + 0x8000) >> 16
+        gray[start : start + 4096] = as_gray(images[start : start + 4096])
     return gray
 
 

@@ -47,6 +47,19 @@ def convert(image: Image.Image, bits: int) -> tuple[np.ndarray, list[str]]:
     return pixels, notes
 
 
+def as_gray(pixels: np.ndarray) -> np.ndarray:
+    """uint8 (..., 3) -> (...), the same gray values as Pillow's convert("L")."""
+    return luma(*(pixels[..., k].astype(np.int32) for k in range(3))).astype(np.uint8)
+
+
+def luma(red: Any, green: Any, blue: Any) -> Any:
+    """Gray of colors, all 0..255 in int32, as arrays or tensors.
+
+    ITU-R 601 in 16.16 fixed point, rounded, as Pillow has it.
+    """
+    return (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
+
+
 def scale_integers(values: np.ndarray, top: int) -> tuple[np.ndarray, list[str]]:
     """Unsigned integers 0..top to 0..255, rounded to the nearest; in blocks, to spare memory."""
     scaled = np.empty(values.shape, dtype=np.uint8)

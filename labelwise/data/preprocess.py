@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
+from labelwise.data.convert import as_gray, luma
 from labelwise.data.dataset import Size
 from labelwise.data.scan import threads
 
@@ -26,9 +27,6 @@ T = TypeVar("T")
 SMALL = 2**16  # pixels of an image up to which images of one size are scaled together
 BATCH = 8  # images a thread works on at a time: full speed, and small enough for any memory
 MANY = 256  # small ones
-
-# ITU-R 601 luma in 16.16 fixed point: the same gray values as Pillow's convert("L").
-_LUMA = np.array([19595, 38470, 7471], dtype=np.uint32)
 
 
 @dataclass(frozen=True)
@@ -171,7 +169,7 @@ def _to_color(image: np.ndarray, color: Color) -> np.ndarray:
     """(H, W) or (H, W, 3) to a contiguous, writable (C, H, W)."""
     if color == "gray":
         if image.ndim == 3:
-            image = ((image.astype(np.uint32) @ _LUMA + 0x8000) >> 16).astype(np.uint8)
+            image = as_gray(image)
         return np.array(image[None])
     if image.ndim == 2:
         return np.repeat(image[None], 3, axis=0)
@@ -182,9 +180,8 @@ def to_gray(pixels: torch.Tensor) -> torch.Tensor:
     """uint8 (..., 3, H, W) -> (..., 1, H, W), the same gray values as for single images."""
     import torch
 
-    weights = torch.from_numpy(_LUMA.astype(np.int32)).to(pixels.device)[:, None, None]
-    mixed = (pixels.int() * weights).sum(dim=-3, keepdim=True)
-    return ((mixed + 0x8000) >> 16).to(torch.uint8)
+    gray: torch.Tensor = luma(*pixels.int().unbind(-3))
+    return gray.to(torch.uint8).unsqueeze(-3)
 
 
 def scale(channels: torch.Tensor, height: int, width: int) -> torch.Tensor:
