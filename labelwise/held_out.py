@@ -9,9 +9,10 @@ import pandas as pd
 
 from labelwise.measure.calibration import Calibration
 from labelwise.measure.novelty import Novelty
+from labelwise.measure.scoring import SMALLEST_PROBABILITY
 from labelwise.measure.temperature import parts_of
 
-NEVER_SEEN = 1e-7  # probability of a class that has no image in the train part
+NEVER_SEEN = SMALLEST_PROBABILITY  # of a class that has no image in the train part
 
 
 def probabilities(table: pd.DataFrame) -> np.ndarray:

@@ -23,7 +23,15 @@ import numpy as np
 import numpy.typing as npt
 
 from labelwise.errors import OptionError
-from labelwise.measure.scoring import Average, Floats, Sample, Scorer, check_weights, selector
+from labelwise.measure.scoring import (
+    SMALLEST_PROBABILITY,
+    Average,
+    Floats,
+    Sample,
+    Scorer,
+    check_weights,
+    selector,
+)
 
 BINS = 15  # of the calibration error, as in Guo et al. (2017)
 
@@ -60,7 +68,9 @@ METRICS: dict[str, Metric] = {
     "macro_fall_out": Metric("macro fall-out", higher_is_better=False),
     "mcc": Metric("Matthews correlation", low=-1.0),
     "kappa": Metric("Cohen's kappa", low=-1.0),
-    "log_loss": Metric("log loss", higher_is_better=False, high=-float(np.log(1e-7))),
+    "log_loss": Metric(
+        "log loss", higher_is_better=False, high=-float(np.log(SMALLEST_PROBABILITY))
+    ),
     "brier": Metric("Brier score", higher_is_better=False, high=2.0),
     "ece": Metric("calibration error", higher_is_better=False),
     "auroc": Metric("AUROC"),

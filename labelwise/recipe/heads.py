@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from labelwise.data.split import VALIDATION_FROM, deal
+from labelwise.measure.scoring import SMALLEST_PROBABILITY
 from labelwise.nn.logistic import LogisticSolver
 from labelwise.nn.nearest import nearest_means
 from labelwise.nn.supervised import answer_columns
@@ -35,7 +36,8 @@ INNER_FOLDS = 5
 JUDGING = 1_000  # held-out images that tell one choice from another
 ENOUGH = 0.01  # log loss, below which no better choice is worth its seconds
 CLOSE = 1e-3  # part of the loss that may be left in a head that is only judged
-LOWEST = float(np.log(1e-7))  # log-probability; a class absent from an inner fold has none lower
+# Log-probability: a class absent from an inner fold has none lower.
+LOWEST = float(np.log(SMALLEST_PROBABILITY))
 
 
 @dataclass(frozen=True)
