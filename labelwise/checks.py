@@ -13,7 +13,8 @@ from rich.text import Text
 
 from labelwise.data.dataset import UNLABELED, USED, Dataset
 from labelwise.data.load import Loadable, load
-from labelwise.data.source import Progress, counted, first_few, shown
+from labelwise.data.source import Progress, first_few, shown
+from labelwise.plain import counted, plain
 
 FEW = 5  # images of a class below which nearly nothing can be said about it
 UNEVEN = 10  # times as many images of the largest class as of the smallest
@@ -70,8 +71,9 @@ class Check:
     def summary(self) -> RenderableType:
         """The same for a person: classes, decisions with examples, warnings."""
         heading = (
-            f"{self.data.name}: {counted(len(self.data.usable), 'image')}, {self.labeled} labeled, "
-            f"{self.unlabeled} unlabeled, {counted(len(self.classes), 'class', 'classes')}"
+            f"{self.data.name}: {counted(len(self.data.usable), 'image')}, "
+            f"{self.labeled:,} labeled, {self.unlabeled:,} unlabeled, "
+            f"{counted(len(self.classes), 'class', 'classes')}"
         )
         parts: list[RenderableType] = [_text(heading, "bold"), self._class_table()]
         parts.append(self._decision_table())
@@ -179,8 +181,5 @@ def _size_warnings(data: Dataset) -> list[str]:
 
 
 def _text(text: str, style: str = "") -> Text:
-    """Text as it is: no markup, and no control characters that could steer a terminal."""
-    safe = "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
-    return Text(safe, style)
+    """Text as it is: no markup, and nothing that could steer a terminal."""
+    return Text(plain(text), style)

@@ -16,9 +16,9 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from labelwise.data.blocks import Block, as_block
 from labelwise.data.dataset import SET_ASIDE, UNLABELED, Dataset
 from labelwise.data.memory import labeled_dataset, nameless_dataset
-from labelwise.data.source import counted
 from labelwise.errors import DataError, OptionError
 from labelwise.machine import torch_device
+from labelwise.plain import counted
 from labelwise.recipe.base import Context, Recipe, Task
 from labelwise.recipe.settle import settled_fit
 from labelwise.recipe.variants import parse_variants

@@ -20,7 +20,7 @@ from labelwise.measure import (
     verdicts,
 )
 from labelwise.measure.suspicion import doubt
-from labelwise.measure.trust import Trust
+from labelwise.measure.trust import Trust, json_safe
 from labelwise.trials import DONE, FAILED, Row, Trial
 from labelwise.twins import Twins, twin_pairs
 
@@ -72,9 +72,9 @@ def make_leaderboard(
         }
         probas = {name: probabilities(table) for name, table in group.items()}
         found = verdicts(first["label"].to_numpy(), probas, **options)
-        pairs += [{"labels": labels, **_safe(asdict(pair)), "gain": None} for pair in found]
+        pairs += [{"labels": labels, **json_safe(asdict(pair)), "gain": None} for pair in found]
         pairs += [
-            {"labels": labels, **_safe(asdict(pair)), "gain": pair_of.gain}
+            {"labels": labels, **json_safe(asdict(pair)), "gain": pair_of.gain}
             for pair_of, pair in twin_pairs(twins, first["label"].to_numpy(), probas, **options)
         ]
         ranks = {row.variant.name: row.variant.recipe.rank for row in rows}
@@ -232,11 +232,3 @@ def _by_size(rows: Sequence[Row]) -> list[str]:
     """The numbers of labels in ascending order of what they come to."""
     size = {row.labels: sum(len(split.train) for split in row.splits) for row in rows}
     return sorted(size, key=lambda labels: size[labels])
-
-
-def _safe(values: dict[str, Any]) -> dict[str, Any]:
-    """NaN becomes None: JSON has no word for it."""
-    return {
-        name: None if isinstance(value, float) and not np.isfinite(value) else value
-        for name, value in values.items()
-    }

@@ -35,12 +35,14 @@ def versions() -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """The machine's kind and size, without its name."""
+    from labelwise.data.scan import threads
+
     memory = None
     if hasattr(os, "sysconf"):  # not on Windows
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "system": f"{platform.system()} {platform.machine()}",
-        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "cores": threads(),
         "memory_bytes": memory,
     }
 

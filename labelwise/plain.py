@@ -29,6 +29,11 @@ def message_line(text: Any) -> str:
     return f"{line[:half]} [...] {line[-half:]}"
 
 
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """A number with its noun: 1 image, 2,000 images; `several` is a plural that is not one + s."""
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
 def _visible(char: str) -> str:
     if unicodedata.category(char) in ("Cc", "Cs", "Cf", "Zl", "Zp"):
         return char.encode("unicode_escape", "surrogatepass").decode()

@@ -198,8 +198,8 @@ def _detected(model: Model, known: np.ndarray, dataset: Dataset, split: str | No
     novelty = _novelty(model)
     rows = dataset.usable
     rows = rows[~_is_known(model, dataset, rows)]
-    part = dataset.table["split"].fillna("").to_numpy()[rows] == split
-    rows = rows[part] if split is not None and part.any() else rows
+    part = dataset.in_part(rows, split)
+    rows = part if len(part) else rows
     if not len(rows):
         raise DataError(
             f"{dataset.name}: every image is of a class that the model knows, so that there is "

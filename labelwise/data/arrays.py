@@ -14,8 +14,8 @@ from labelwise.data.cache import Record
 from labelwise.data.classes import name_of
 from labelwise.data.dataset import CONVERTED, UNLABELED, USED
 from labelwise.data.scan import content_hash
-from labelwise.data.source import counted
 from labelwise.errors import DataError
+from labelwise.plain import counted
 
 #: The names that arrays of images have, and the split each is.
 PARTS = {"x_train": "train", "x_val": "val", "x_test": "test", "x_unlabeled": None}

@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from labelwise.data.dataset import UNLABELED
-from labelwise.data.source import counted, first_few
+from labelwise.data.source import first_few
 from labelwise.errors import DataError
+from labelwise.plain import counted
 
 
 def ordered(names: Iterable[str]) -> tuple[str, ...]:

@@ -16,8 +16,9 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from labelwise.data.source import SPLIT_NAMES, counted, first_few
+from labelwise.data.source import SPLIT_NAMES, first_few
 from labelwise.errors import DataError
+from labelwise.plain import counted
 
 JSON_LINES = (".jsonl", ".ndjson")
 

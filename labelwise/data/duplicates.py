@@ -10,7 +10,8 @@ import numpy as np
 
 from labelwise.data.alike import COMPLETE_UP_TO, Pairs, alike
 from labelwise.data.dataset import Duplicates
-from labelwise.data.source import Progress, counted, first_few
+from labelwise.data.source import Progress, first_few
+from labelwise.plain import counted
 
 #: A near group larger than this share of the images, and than SMALL, is reported only.
 LARGE_SHARE = 0.01

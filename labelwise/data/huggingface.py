@@ -22,13 +22,13 @@ from labelwise.data.source import (
     SPLIT_NAMES,
     Source,
     Stamp,
-    counted,
     file_stamp,
     first_few,
     read_encoded,
 )
 from labelwise.data.target import choose_target
 from labelwise.errors import DataError
+from labelwise.plain import counted
 
 #: Encoded bytes that stay in memory: all of CIFAR-10 (106 MB), not all of ImageNet.
 KEPT_BYTES = 256 * 2**20

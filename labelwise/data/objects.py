@@ -16,9 +16,10 @@ from labelwise.data.classes import name_of
 from labelwise.data.dataset import Size
 from labelwise.data.decode import Decoded
 from labelwise.data.hub import HubRows
-from labelwise.data.source import SPLIT_NAMES, Source, Stamp, counted, read_encoded
+from labelwise.data.source import SPLIT_NAMES, Source, Stamp, read_encoded
 from labelwise.data.vision import VisionRows
 from labelwise.errors import DataError
+from labelwise.plain import counted
 
 
 class Rows(Protocol):

@@ -80,7 +80,7 @@ def _one(pixels: Encoded, row: int, cache: Cache) -> tuple[bytes | None, Record]
 
 
 def threads() -> int:
-    """Threads that decode: one per core this process may use."""
+    """The cores that this process may use, with a thread that decodes on each."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS and Windows

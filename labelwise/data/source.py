@@ -138,8 +138,3 @@ def first_few(names: Sequence[str], limit: int = 5) -> str:
     """A short enumeration for a message: 'a', 'b' and 3 more."""
     quoted = ", ".join(repr(shown(name)) for name in names[:limit])
     return quoted + (f" and {len(names) - limit} more" if len(names) > limit else "")
-
-
-def counted(number: int, one: str, several: str | None = None) -> str:
-    """A number with its noun: 1 image, 2 images; `several` is a plural that is not one + s."""
-    return f"{number} {one if number == 1 else several or one + 's'}"

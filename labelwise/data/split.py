@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from labelwise.data.dataset import UNLABELED, Dataset
+from labelwise.data.source import first_few
 from labelwise.errors import DataError, OptionError
 
 FINAL = -1  # the fold number of a final fit
@@ -376,11 +377,10 @@ def _folds(
     counts = np.bincount(labels, minlength=len(dataset.class_names))
     few = [name for name, n in zip(dataset.class_names, counts, strict=True) if 0 < n < parts]
     if few:
-        shown = ", ".join(map(repr, few[:5])) + (" and others" if len(few) > 5 else "")
         warnings.append(
-            f"Classes with fewer labeled images than there are folds ({parts}): {shown}. They are "
-            "missing from some held-out parts; an only image is judged by a model that never saw "
-            "its class."
+            f"Classes with fewer labeled images than there are folds ({parts}): {first_few(few)}. "
+            "They are missing from some held-out parts; an only image is judged by a model that "
+            "never saw its class."
         )
     if len(np.unique(groups)) < parts:
         asked = f"--folds {folds}" if folds else f"{parts} folds (the default)"

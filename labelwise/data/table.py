@@ -12,8 +12,9 @@ from labelwise.data.cache import Record
 from labelwise.data.classes import look_alikes, ordered
 from labelwise.data.dataset import COLUMNS, SET_ASIDE, Dataset, Pixels
 from labelwise.data.duplicates import find_duplicates
-from labelwise.data.source import Progress, counted, first_few, shown
+from labelwise.data.source import Progress, first_few, shown
 from labelwise.errors import DataError
+from labelwise.plain import counted
 
 
 def build_dataset(

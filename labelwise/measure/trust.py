@@ -72,11 +72,11 @@ class Trust:
 
     def to_json(self) -> dict[str, Any]:
         """For leaderboard.json; what is undefined is None."""
-        return _safe({**asdict(self), "coverage": COVERAGE})
+        return json_safe({**asdict(self), "coverage": COVERAGE})
 
 
-def _safe(value: Any) -> Any:
+def json_safe(value: Any) -> Any:
     """NaN becomes None: JSON has no word for it."""
     if isinstance(value, Mapping):
-        return {name: _safe(item) for name, item in value.items()}
+        return {name: json_safe(item) for name, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

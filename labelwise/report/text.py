@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from labelwise.measure.metrics import METRICS
+from labelwise.plain import counted as counted
 from labelwise.plain import plain as plain
 
 MISSING = "–"
@@ -82,11 +83,6 @@ def signed(number: float, digits: int) -> str:
 def count(number: float | None) -> str:
     """12,345"""
     return MISSING if number is None else f"{int(number):,}"
-
-
-def counted(number: int, one: str, many: str | None = None) -> str:
-    """1 image, 2 images"""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def seconds(number: float | None) -> str:
