@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +21,7 @@ from labelwise.model import Model
 from labelwise.nn.bank import Bank
 from labelwise.report import text
 from labelwise.report.run_folder import Predictions, RunFolder
+from labelwise.report.thumbnails import uri_of
 from labelwise.transfer import with_backbone
 
 SAMPLE = 16  # images, half of them wrong ones as far as there are so many
@@ -145,6 +144,4 @@ def _checks(examined: Examination) -> list[dict[str, str]]:
 def _uri(image: Image.Image, side: int = SIDE) -> str:
     small = image.copy()
     small.thumbnail((side, side))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return uri_of(small)

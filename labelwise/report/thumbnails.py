@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -75,12 +76,14 @@ def data_uri(pixels: np.ndarray) -> str:
     # Of a large photo every k-th pixel, four times more than needed, is enough to begin with.
     step = max(1, max(pixels.shape[:2]) // (4 * SIDE))
     image = Image.fromarray(np.ascontiguousarray(pixels[::step, ::step]))
-    buffer = io.BytesIO()
     if max(image.size) <= TINY:
-        image.save(buffer, "PNG", optimize=True)
-        kind = "png"
-    else:
-        image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-        image.save(buffer, "JPEG", quality=QUALITY, optimize=True)
-        kind = "jpeg"
+        return uri_of(image, "png")
+    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return uri_of(image)
+
+
+def uri_of(image: Image.Image, kind: Literal["jpeg", "png"] = "jpeg") -> str:
+    """An image in its own size as a data URI."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, quality=QUALITY, optimize=True)  # quality is of JPEG only
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
