@@ -11,12 +11,10 @@ import pandas as pd
 from labelwise.data.dataset import Dataset, Images
 from labelwise.data.load import Loadable, load
 from labelwise.errors import OptionError
-from labelwise.features import embeddings, input_of
+from labelwise.features import AT_ONCE, embeddings, input_of
 from labelwise.files import write_file
 from labelwise.model import Model
 from labelwise.transfer import find_backbone
-
-AT_ONCE = 4096  # images whose embeddings are in memory
 
 #: told the number of images done, of all, and what is done with them
 Advance = Callable[[int, int, str], object]

@@ -14,6 +14,9 @@
 A message says what is wrong with the value in hand, what was expected, and what to do next.
 """
 
+#: what several places say of a train part that nothing can be learned from
+NO_LABELED = "There is no labeled image to learn from in this train part."
+
 
 class LabelwiseError(Exception):
     """Something a message can explain; the command line prints only the message."""

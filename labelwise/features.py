@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 #: told the number of images just done and the number to do
 Advance = Callable[[int, int], None]
 
+AT_ONCE = 4096  # images whose embeddings are in memory, where only a part of them needs to be
 SMALL_SIDE = 64  # images up to this size are enlarged to SMALL_INPUT only: more costs, gains little
 SMALL_INPUT = 128
 

@@ -11,9 +11,9 @@ import torch
 from torch.nn.functional import normalize
 
 from labelwise.data.dataset import Dataset, Images
+from labelwise.features import AT_ONCE
 from labelwise.nn.graph import nearest
 
-AT_ONCE = 4096  # images whose embeddings are in memory
 MUCH = 2**22  # products of a part with all queries, from which faiss is worth its import
 
 #: Embeddings of some images, float32 (N, D), and how many were embedded before them.

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from labelwise.measure.verdicts import Pair, Verdict, holm, verdicts
+from labelwise.measure.verdicts import SURE, Pair, Verdict, holm, verdicts
 from labelwise.plan import Plan
 from labelwise.recipe.base import Recipe
 from labelwise.recipe.variants import Variant
 
-SURE = 0.05  # p of a verdict lies below it, as in `verdicts`
 SWAPPED: Mapping[Verdict, Verdict] = {
     "a better": "b better",
     "b better": "a better",

@@ -15,8 +15,8 @@ import torch
 from labelwise import bundle
 from labelwise.data.dataset import Dataset
 from labelwise.data.preprocess import Preprocessing
-from labelwise.embedding import AT_ONCE, Advance, embedder
-from labelwise.features import input_of, load_body
+from labelwise.embedding import Advance, embedder
+from labelwise.features import AT_ONCE, input_of, load_body
 from labelwise.files import expanded, is_folder
 from labelwise.model import Model
 from labelwise.transfer import familiar, find_backbone, with_backbone

@@ -27,6 +27,8 @@ from labelwise.measure.scoring import Floats, Scorer
 
 Verdict = Literal["a better", "b better", "cannot tell"]
 
+SURE = 0.05  # p of a verdict lies below it, at the usual level of 0.95
+
 
 @dataclass(frozen=True)
 class Pair:

@@ -14,6 +14,7 @@ from torch import nn
 
 from labelwise.errors import TrainingError
 from labelwise.nn.augment import Augmentation
+from labelwise.nn.layers import has_batch_norm
 from labelwise.nn.network import Network
 from labelwise.nn.passes import Passes
 from labelwise.nn.train import Objective
@@ -82,8 +83,7 @@ class Coding(Objective[torch.Tensor]):
         Raises:
             TrainingError: there is no image, or one that batch norm is to learn from.
         """
-        norms = (nn.BatchNorm1d, nn.BatchNorm2d)
-        least = 2 if any(isinstance(m, norms) for m in coder.modules()) else 1
+        least = 2 if has_batch_norm(coder) else 1
         if min(len(pixels), passes.batch) < least:
             raise TrainingError(
                 f"{len(pixels)} images in batches of {passes.batch} are too few to learn from: "

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from labelwise.errors import TrainingError
+from labelwise.errors import NO_LABELED, TrainingError
 from labelwise.nn.passes import pace
 from labelwise.nn.softmatch import IN_USE, Alignment, Confidence, above_chance, class_shares
 from labelwise.nn.supervised import Seen
@@ -93,7 +93,7 @@ class Consistency(Objective[Step]):
             TrainingError: there is no label to learn from.
         """
         if not len(looks.labels):
-            raise TrainingError("There is no labeled image to learn from in this train part.")
+            raise TrainingError(NO_LABELED)
         device = looks.labels.device
         self.network, self.looks, self._judge = network, looks, judge
         self.steps, self.labeled_batch, self.pool_batch = steps, batch, pool_batch

@@ -197,6 +197,11 @@ def _uneven(pads: tuple[int, int, int, int], value: float) -> list[nn.Module]:
     return [] if (left, top) == (right, bottom) else [nn.ConstantPad2d(pads, value)]
 
 
+def has_batch_norm(module: nn.Module) -> bool:
+    """Whether a module learns from batches only, as one image has no variance of its own."""
+    return any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in module.modules())
+
+
 def _pool(layer: Layer, pads: tuple[int, int, int, int]) -> list[nn.Module]:
     if layer.kind == "max":
         around = [nn.ConstantPad2d(pads, -math.inf)] if any(pads) else []

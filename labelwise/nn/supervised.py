@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from labelwise.errors import TrainingError
+from labelwise.errors import NO_LABELED, TrainingError
 from labelwise.nn.augment import Augmentation, mixup, parse_augmentation
 from labelwise.nn.explicit import ExplicitNetwork, explicit_plan
+from labelwise.nn.layers import has_batch_norm
 from labelwise.nn.network import Network
 from labelwise.nn.passes import Passes
 from labelwise.nn.train import Objective
@@ -92,9 +93,8 @@ class Supervised(Objective[torch.Tensor]):
             TrainingError: there are too few images to learn from.
         """
         if not len(examples):
-            raise TrainingError("There is no labeled image to learn from in this train part.")
-        normalizes = any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in network.modules())
-        if normalizes and min(len(examples), batch) == 1:
+            raise TrainingError(NO_LABELED)
+        if has_batch_norm(network) and min(len(examples), batch) == 1:
             raise TrainingError(
                 "Batch norm cannot learn from one image at a time. Use more labels, or a larger "
                 "batch (--set NAME.batch=...)."

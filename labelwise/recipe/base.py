@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from labelwise.data.dataset import Images
-from labelwise.errors import TrainingError
+from labelwise.errors import NO_LABELED, TrainingError
 from labelwise.model import Model
 from labelwise.recipe.ranges import Parts, Range
 
@@ -66,7 +66,7 @@ def require_labels(task: Task) -> None:
         TrainingError: no image has a label.
     """
     if not len(task.labeled):
-        raise TrainingError("There is no labeled image to learn from in this train part.")
+        raise TrainingError(NO_LABELED)
 
 
 def without_validation(task: Task) -> Task:

@@ -19,7 +19,7 @@ from torch import nn
 
 from labelwise.data.dataset import Images
 from labelwise.data.preprocess import Preprocessing
-from labelwise.features import embedding_seconds, embeddings, load_body
+from labelwise.features import AT_ONCE, embedding_seconds, embeddings, load_body
 from labelwise.nn.consistency import Consistency
 from labelwise.nn.directions import MOST, Directions
 from labelwise.nn.fixed import CENTER, FixedView
@@ -35,7 +35,6 @@ from labelwise.transfer import find_backbone
 if TYPE_CHECKING:
     from labelwise.recipe.fixmatch import FixMatch
 
-AT_ONCE = 4096  # images whose whole embeddings lie in memory
 SAMPLE = 4096  # images that directions are made of
 BLANK = 1024  # vectors that steps are timed on
 EMBEDDED = 0.8  # of a fit when all views are embedded

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from scipy.special import stdtr
 
+from labelwise.measure.verdicts import SURE
 from labelwise.nn.supervised import answer_columns
 from labelwise.recipe.base import PseudoLabels
 from labelwise.recipe.heads import LOWEST, best_temperature
 
-SURE = 0.05  # p of a model that is called better or worse than the twin lies below it
 # One-sided p of a model that is returned lies below it. A wrong choice between a model and its twin
 # costs little either way, so that four to one is enough; otherwise the cheaper twin is returned.
 LIKELY = 0.2
