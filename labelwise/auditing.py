@@ -15,7 +15,7 @@ import torch
 from labelwise.bundle import load as load_model
 from labelwise.data.dataset import Dataset
 from labelwise.data.load import Loadable, load
-from labelwise.embedding import Advance
+from labelwise.data.source import Advance
 from labelwise.errors import DataError, OptionError
 from labelwise.files import as_path, expanded, write_parquet, write_text
 from labelwise.folders import RUN_FILE, check_same_data

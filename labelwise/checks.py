@@ -13,7 +13,7 @@ from rich.text import Text
 
 from labelwise.data.dataset import UNLABELED, USED, Dataset
 from labelwise.data.load import Loadable, load
-from labelwise.data.source import Progress, first_few, shown
+from labelwise.data.source import Advance, first_few, shown
 from labelwise.plain import counted, plain
 
 FEW = 5  # images of a class below which nearly nothing can be said about it
@@ -116,7 +116,7 @@ class Check:
         return table
 
 
-def check(data: Loadable, *, target: str | None = None, progress: Progress | None = None) -> Check:
+def check(data: Loadable, *, target: str | None = None, progress: Advance | None = None) -> Check:
     """Look at every image of a source and say what is in there and what is wrong with it.
 
     Args:

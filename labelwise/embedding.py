@@ -10,14 +10,12 @@ import pandas as pd
 
 from labelwise.data.dataset import Dataset, Images
 from labelwise.data.load import Loadable, load
+from labelwise.data.source import Advance
 from labelwise.errors import OptionError
 from labelwise.features import AT_ONCE, embeddings, input_of
 from labelwise.files import write_file
 from labelwise.model import Model
 from labelwise.transfer import find_backbone
-
-#: told the number of images done, of all, and what is done with them
-Advance = Callable[[int, int, str], object]
 
 
 def embed(

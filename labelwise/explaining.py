@@ -16,8 +16,8 @@ from labelwise.attribution.checks import cells, shares, shortcut
 from labelwise.attribution.kept import FILE as MAPS
 from labelwise.attribution.picture import channel, overlay, save, shown
 from labelwise.data.decode import decode
+from labelwise.data.source import Advance
 from labelwise.data.source import shown as shown_path
-from labelwise.embedding import Advance
 from labelwise.errors import DataError, OptionError
 from labelwise.files import as_path, write_parquet, write_text
 from labelwise.model import OK, Model, files_in

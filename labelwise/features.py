@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from labelwise.nn.taps import Taps
 
 #: told the number of images just done and the number to do
-Advance = Callable[[int, int], None]
+JustDone = Callable[[int, int], None]
 
 AT_ONCE = 4096  # images whose embeddings are in memory, where only a part of them needs to be
 SMALL_SIDE = 64  # images up to this size are enlarged to SMALL_INPUT only: more costs, gains little
@@ -37,7 +37,7 @@ SMALL_INPUT = 128
 
 
 def stored_pixels(
-    images: Images, preprocessing: Preprocessing, *, advance: Advance | None = None
+    images: Images, preprocessing: Preprocessing, *, advance: JustDone | None = None
 ) -> torch.Tensor:
     """Pixels at a model's input size; uint8 (N, C, H, W)."""
     import torch
@@ -70,7 +70,7 @@ def embeddings(
     preprocessing: Preprocessing,
     *,
     view: FixedView = CENTER,
-    advance: Advance | None = None,
+    advance: JustDone | None = None,
 ) -> torch.Tensor:
     """Pooled stages of a frozen backbone, from the store where they are known already.
 

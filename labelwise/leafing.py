@@ -15,7 +15,7 @@ from labelwise.attribution.attribute import METHODS, attribute
 from labelwise.attribution.picture import overlay, save, shown
 from labelwise.data.dataset import Dataset
 from labelwise.data.load import Loadable, load
-from labelwise.embedding import Advance
+from labelwise.data.source import Advance
 from labelwise.errors import LabelwiseError
 from labelwise.features import stored_pixels
 from labelwise.files import as_path, write_parquet, write_text

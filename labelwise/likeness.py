@@ -11,7 +11,8 @@ import pandas as pd
 from labelwise.data.dataset import SET_ASIDE, Dataset
 from labelwise.data.load import Loadable, load
 from labelwise.data.memory import nameless_dataset
-from labelwise.embedding import Advance, embedder, label_names
+from labelwise.data.source import Advance
+from labelwise.embedding import embedder, label_names
 from labelwise.errors import DataError, OptionError
 from labelwise.model import Model
 from labelwise.neighborhood import most_alike

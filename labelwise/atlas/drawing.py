@@ -19,7 +19,7 @@ from labelwise.atlas.sprites import Sprites, sprites
 from labelwise.atlas.stored import Stored, read_stored, write_stored
 from labelwise.data.dataset import Dataset
 from labelwise.data.load import Loadable, load
-from labelwise.embedding import Advance
+from labelwise.data.source import Advance
 from labelwise.errors import DataError, OptionError
 from labelwise.files import as_path, expanded, write_text
 from labelwise.model import Model

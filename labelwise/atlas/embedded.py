@@ -15,7 +15,8 @@ import torch
 from labelwise import bundle
 from labelwise.data.dataset import Dataset
 from labelwise.data.preprocess import Preprocessing
-from labelwise.embedding import Advance, embedder
+from labelwise.data.source import Advance
+from labelwise.embedding import embedder
 from labelwise.features import AT_ONCE, input_of, load_body
 from labelwise.files import expanded, is_folder
 from labelwise.model import Model

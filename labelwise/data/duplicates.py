@@ -10,7 +10,7 @@ import numpy as np
 
 from labelwise.data.alike import COMPLETE_UP_TO, Pairs, alike
 from labelwise.data.dataset import Duplicates
-from labelwise.data.source import Progress, first_few
+from labelwise.data.source import Advance, first_few
 from labelwise.plain import counted
 
 #: A near group larger than this share of the images, and than SMALL, is reported only.
@@ -36,7 +36,7 @@ def find_duplicates(
     groups: Sequence[str | None],
     splits: Sequence[str | None],
     paths: Sequence[str],
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> Found:
     """Exact and near duplicates among the rows that have a content.
 
@@ -71,7 +71,7 @@ def find_duplicates(
     )
 
 
-def _near_pairs(thumbs: Sequence[np.ndarray | None], progress: Progress | None) -> Pairs:
+def _near_pairs(thumbs: Sequence[np.ndarray | None], progress: Advance | None) -> Pairs:
     """Confirmed pairs of thumbs; those of a few pixels, which chance makes alike, have none."""
     places = [place for place, thumb in enumerate(thumbs) if _comparable(thumb)]
     if progress:

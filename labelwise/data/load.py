@@ -20,7 +20,7 @@ from labelwise.data.huggingface import image_column, parquet_files, read_hugging
 from labelwise.data.manifest import read_manifest
 from labelwise.data.npy import is_npy_folder, read_npy
 from labelwise.data.scan import scan
-from labelwise.data.source import Progress, Source, first_few, shown
+from labelwise.data.source import Advance, Source, first_few, shown
 from labelwise.data.table import build_dataset
 from labelwise.data.target import refuse_target
 from labelwise.errors import DataError
@@ -41,7 +41,7 @@ Loadable = str | Path | Dataset | Sized
 
 
 def load(
-    source: Loadable, *, target: str | None = None, progress: Progress | None = None
+    source: Loadable, *, target: str | None = None, progress: Advance | None = None
 ) -> Dataset:
     """Look at every image of a source and decide what can be used.
 
@@ -81,7 +81,7 @@ def load(
     return _file(path, target, progress)
 
 
-def _named(name: str, target: str | None, progress: Progress | None) -> Dataset:
+def _named(name: str, target: str | None, progress: Advance | None) -> Dataset:
     if name in downloaded.SETS:
         return dataclasses.replace(_downloaded(name, target, progress), name=name)
     if name == "elpv":
@@ -92,7 +92,7 @@ def _named(name: str, target: str | None, progress: Progress | None) -> Dataset:
     return _in_memory("digits", ArraySource((block,), rows_of("digits", block), labels), progress)
 
 
-def _downloaded(name: str, target: str | None, progress: Progress | None) -> Dataset:
+def _downloaded(name: str, target: str | None, progress: Advance | None) -> Dataset:
     if (place := downloaded.file_of(name)) is not None:
         return load(place, target=target, progress=progress)
     if name == "mammals":
@@ -100,7 +100,7 @@ def _downloaded(name: str, target: str | None, progress: Progress | None) -> Dat
     return _scanned(objects.read_object(downloaded.vision_parts(name), target), progress)
 
 
-def _folder(path: Path, target: str | None, progress: Progress | None) -> Dataset:
+def _folder(path: Path, target: str | None, progress: Advance | None) -> Dataset:
     _not_ours(path)
     if _is_parquet_folder(path):
         return _scanned(read_huggingface(path, target), progress)
@@ -110,7 +110,7 @@ def _folder(path: Path, target: str | None, progress: Progress | None) -> Datase
     return _scanned(read_folder(path), progress)
 
 
-def _file(path: Path, target: str | None, progress: Progress | None) -> Dataset:
+def _file(path: Path, target: str | None, progress: Advance | None) -> Dataset:
     suffix = path.suffix.lower()
     if suffix == ".npz":
         refuse_target(target, repr(shown(path)), only="label")
@@ -135,7 +135,7 @@ def _file(path: Path, target: str | None, progress: Progress | None) -> Dataset:
     )
 
 
-def _scanned(source: Source, progress: Progress | None) -> Dataset:
+def _scanned(source: Source, progress: Advance | None) -> Dataset:
     with Cache(cache_folder()) as cache:
         records = scan(source, cache, progress)
         warnings = [*source.warnings, *cache.warnings]
@@ -155,7 +155,7 @@ def _scanned(source: Source, progress: Progress | None) -> Dataset:
     )
 
 
-def _in_memory(name: str, found: ArraySource, progress: Progress | None) -> Dataset:
+def _in_memory(name: str, found: ArraySource, progress: Advance | None) -> Dataset:
     return build_dataset(
         name=name,
         paths=found.paths,

@@ -14,7 +14,7 @@ from labelwise.data.cache import Cache, Record, digest_of
 from labelwise.data.dataset import SET_ASIDE, Size
 from labelwise.data.decode import Decoded, decode
 from labelwise.data.quiet import quiet
-from labelwise.data.source import Encoded, Progress, Source, Stamp
+from labelwise.data.source import Advance, Encoded, Source, Stamp
 
 THUMB_SIDE = 64
 # Photos are looked at from twice this size on, so that a JPEG of 12 megapixels takes a third of the
@@ -27,7 +27,7 @@ _WHAT = "looking at images"
 _Found = tuple[int, Stamp | None, bytes | None, Record]
 
 
-def scan(source: Source, cache: Cache, progress: Progress | None = None) -> list[Record]:
+def scan(source: Source, cache: Cache, progress: Advance | None = None) -> list[Record]:
     """One record per row of a source, in order; unchanged files come from the cache."""
     records: dict[int, Record] = {
         row: Record(SET_ASIDE, reason, None, None, None, None, None)

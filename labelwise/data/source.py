@@ -14,8 +14,8 @@ from labelwise.data.dataset import Pixels, Size
 from labelwise.data.decode import Decoded, decode, read_bytes
 from labelwise.errors import DataError
 
-#: Called with (done, total, what) while a source is read.
-Progress = Callable[[int, int, str], object]
+#: Told how far it is: the number of images done, of all, and what is done with them.
+Advance = Callable[[int, int, str], object]
 
 SPLIT_NAMES = {
     "train": "train",

@@ -12,7 +12,7 @@ from labelwise.data.cache import Record
 from labelwise.data.classes import look_alikes, ordered
 from labelwise.data.dataset import COLUMNS, SET_ASIDE, Dataset, Pixels
 from labelwise.data.duplicates import find_duplicates
-from labelwise.data.source import Progress, first_few, shown
+from labelwise.data.source import Advance, first_few, shown
 from labelwise.errors import DataError
 from labelwise.plain import counted
 
@@ -30,7 +30,7 @@ def build_dataset(
     target: str | None = None,
     warnings: Sequence[str] = (),
     context: tuple[str, ...] = (),
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> Dataset:
     """The Dataset of rows that were looked at; `labels` are class names or None.
 
