@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from labelwise.measure.metrics import METRICS
 from labelwise.report import text
-from labelwise.report.charts import Line, chart
+from labelwise.report.charts import COLORS, Line, chart
 from labelwise.report.run_folder import RunFolder
 
 TRAIN, VALIDATION = 1, 0  # colors: held-out numbers are blue everywhere, train numbers orange
@@ -124,11 +124,11 @@ def efficiency(run: RunFolder) -> dict[str, Any] | None:
     for number, variant in enumerate(variants):
         found = []
         for row in run.rows:
-            metric = ((row["metrics"] or {}).get(run.metric) or {}) if row["metrics"] else {}
-            if row["variant"] != variant or metric.get("value") is None:
+            held = (row["metrics"] or {}).get(run.metric) or {}
+            if row["variant"] != variant or held.get("value") is None:
                 continue
-            limits = None if metric["low"] is None else (metric["low"], metric["high"])
-            found.append((learned_from(run, row), metric["value"], limits))
+            limits = None if held["low"] is None else (held["low"], held["high"])
+            found.append((learned_from(run, row), held["value"], limits))
         found.sort(key=lambda item: item[0])
         if found:
             points = [(a, b) for a, b, _ in found]
@@ -147,7 +147,7 @@ def efficiency(run: RunFolder) -> dict[str, Any] | None:
         limits=(metric.low, metric.high),
         size=(520.0, 300.0),
     )
-    return {"chart": drawn, "legend": [(line.name, line.color % 8) for line in lines]}
+    return {"chart": drawn, "legend": [(line.name, line.color % COLORS) for line in lines]}
 
 
 def learned_from(run: RunFolder, row: dict[str, Any]) -> float:
