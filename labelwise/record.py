@@ -12,7 +12,7 @@ from labelwise.folders import ANOTHER, RUN_FILE
 from labelwise.plan import Plan
 from labelwise.recipe import RECIPES
 from labelwise.recipe.variants import recipe_of
-from labelwise.settings import make_settings
+from labelwise.settings import Settings, settings_of
 
 
 class DataRecord(pydantic.BaseModel):
@@ -47,7 +47,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     with intact(file, ANOTHER):
         values: dict[str, Any] = read_json(file)
         record = _Record.model_validate(values)
-        make_settings(record.settings)
+        settings_of(Settings, record.settings)
         Plan.from_json(record.plan)
         for recipe in record.variants.values():
             if recipe["name"] in RECIPES:  # a recipe of the user's own is given again

@@ -138,11 +138,6 @@ class TuneSettings(CommonSettings):
 S = TypeVar("S", bound=CommonSettings)
 
 
-def make_settings(given: Mapping[str, Any]) -> Settings:
-    """The settings of `compare`; see `settings_of`."""
-    return settings_of(Settings, given)
-
-
 def settings_of(kind: type[S], given: Mapping[str, Any]) -> S:
     """Settings from options; those that are None take their default.
 

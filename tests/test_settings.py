@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 
 import pydantic
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 from labelwise.data.split import LabelCount
 from labelwise.errors import OptionError
-from labelwise.settings import Settings, make_settings, option_name, read_config, seconds
+from labelwise.settings import Settings, option_name, read_config, seconds, settings_of
+
+make_settings = partial(settings_of, Settings)
 
 
 def test_options_left_out_take_their_default():
