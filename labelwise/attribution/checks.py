@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -45,14 +44,6 @@ class Faithfulness:
     insertion: float
     insertion_random: float
     insertion_gain: Interval
-
-    @property
-    def passed(self) -> bool:
-        """Whether the maps are better than random orders in both, beyond the interval in one."""
-        return (
-            min(self.deletion_gain.value, self.insertion_gain.value) > 0
-            and max(self.deletion_gain.low, self.insertion_gain.low) > 0
-        )
 
 
 def faithfulness(
@@ -178,10 +169,6 @@ class Shortcut:
                 f"{self.border_by_area:.0%} of the area: does the background give the class away?"
             )
         return None
-
-    def to_json(self) -> dict[str, Any]:
-        """With the alarm."""
-        return {**asdict(self), "alarm": self.alarm}
 
 
 def shares(heat: np.ndarray) -> np.ndarray:

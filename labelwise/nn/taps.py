@@ -90,16 +90,6 @@ class Taps(nn.Module):
         """What `architecture.build` makes this body of again, JSON-safe."""
         return {"kind": "timm", "name": self.name, "chosen": list(self.chosen)}
 
-    def columns(self, chosen: tuple[int, ...]) -> list[int]:
-        """Columns of this net's embedding that belong to some of its stages (negative allowed)."""
-        starts = [sum(self.widths[:index]) for index in range(len(self.widths))]
-        wanted = sorted({index % len(self.widths) for index in chosen})
-        return [
-            column
-            for index in wanted
-            for column in range(starts[index], starts[index] + self.widths[index])
-        ]
-
     def forward(self, images: torch.Tensor) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
         """float32 (N, 3, H, W) -> (maps of the chosen stages, float32 (N, D))."""
         final, inner = self._stages(images)
