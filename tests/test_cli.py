@@ -304,6 +304,11 @@ def test_doctor_shows_versions_backbones_and_the_store(call):
     assert "efficientnet-lite0" in out
 
 
+def test_doctor_lists_the_device_of_a_mac(monkeypatch):
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    assert "mps" in labelwise.doctor()["devices"]
+
+
 def test_demo_without_its_photos_names_the_extra(call, tmp_path, monkeypatch):
     monkeypatch.setattr("labelwise.data.packaged.find_spec", lambda name: None)
     status, _, err = call("demo", "--out", tmp_path / "run")
