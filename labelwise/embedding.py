@@ -133,6 +133,9 @@ def embedder(
             if progress is not None:
                 progress(done, total, "embedding")
 
-        return embeddings(images, backbone, preprocessing, advance=advance).numpy()
+        found = embeddings(images, backbone, preprocessing, advance=advance).numpy()
+        if progress is not None:  # those that were stored are told of as well
+            progress(before + len(images), total, "embedding")
+        return found
 
     return vectors

@@ -300,7 +300,7 @@ def test_emptied_stores_take_no_space(monkeypatch, tmp_path):
 def test_the_index_of_few_stores_is_kept(tmp_path):
     for number in range(store_module.INDEXED + 3):
         other = Store.open({"number": number}, SHAPE, "float32", tmp_path)
-        other.fetch(hashes(1), Squares(hashes(1)))
+        other.rows(hashes(1), Squares(hashes(1)))
     assert len(store_module._INDEX) == store_module.INDEXED
     first = Store.open({"number": 0}, SHAPE, "float32", tmp_path)
-    np.testing.assert_array_equal(first.fetch(hashes(1), never)[:], expected(hashes(1)))
+    np.testing.assert_array_equal(first.rows(hashes(1), never), expected(hashes(1)))

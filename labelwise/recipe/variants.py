@@ -119,7 +119,7 @@ def _changed(recipe: Recipe) -> dict[str, Any]:
     }
     usual = type(recipe)(**preset, **needed)
     changed = {n: v for n, v in values.items() if n in needed or v != getattr(usual, n)}
-    if preset and recipe.preset != type(recipe)().preset:  # type: ignore[attr-defined]
+    if preset and recipe.preset != type(recipe)(**needed).preset:  # type: ignore[attr-defined]
         changed = {**preset, **changed}
     return changed
 

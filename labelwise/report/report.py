@@ -87,7 +87,7 @@ def render(run: RunFolder, dataset: Dataset) -> str:
     mistakes = None if found is None else confusion.mistakes(found)
     cells = {} if found is None else confusion.cells(found)
     counts = [] if row is None else row["confusion"]
-    sealed = np.flatnonzero((run.table["split"] == "test").to_numpy(bool))
+    sealed = np.flatnonzero((run.table["split"].fillna("") == "test").to_numpy(bool))
     samples = data_section.samples(dataset, sealed, run.record["settings"]["seed"])
     duplicates = data_section.duplicates(dataset, sealed)
     guesses = pseudo.section(run, names)
