@@ -16,7 +16,7 @@ from labelwise.nn.coding import Autoencoder as Autoencoding
 from labelwise.nn.coding import Coder, encoded
 from labelwise.nn.layers import initialize
 from labelwise.nn.network import Body, Network, make_head
-from labelwise.nn.supervised import Examples, Supervised
+from labelwise.nn.supervised import Examples, Supervised, head_of
 from labelwise.nn.train import Schedule, train
 from labelwise.recipe.base import Context, Cost, Task, option
 from labelwise.recipe.codes import TwoSteps
@@ -108,7 +108,7 @@ class Autoencoder(TwoSteps):
                     cast(Body, network.body).width, self.hidden, len(task.class_names)
                 )
                 initialize(network.head, generator)
-            network.head.to(images.pixels.device)
+            head_of(network).to(images.pixels.device)
             history, best = self._tuned(network, examples, validation, generator, pace)
         else:
             network.head, history, best = train_deep_head(
