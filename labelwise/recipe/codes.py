@@ -20,7 +20,8 @@ from labelwise.nn.train import Objective
 from labelwise.recipe.base import Context, Fitted, Task, require_labels
 from labelwise.recipe.code_heads import head_columns, logistic_head
 from labelwise.recipe.decoding import WithDecoder
-from labelwise.recipe.scratch import make_network, read_parts, whiten_first
+from labelwise.recipe.reading import read_parts
+from labelwise.recipe.scratch import make_network, whiten_first
 
 CODE, HEAD = "code", "head"  # phases of a history
 

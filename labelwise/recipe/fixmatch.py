@@ -32,7 +32,8 @@ from labelwise.recipe.beside import Beside
 from labelwise.recipe.cnn import PRESETS as NETS
 from labelwise.recipe.frozen import FrozenFit
 from labelwise.recipe.on_frozen import BACKBONE, FROZEN, OnFrozen
-from labelwise.recipe.scratch import FromScratch, color_of
+from labelwise.recipe.reading import color_of
+from labelwise.recipe.scratch import FromScratch
 
 MODERN = "fast"  # the preset where only layers are given
 LONGER = 4.0  # from scratch, than with labels: the first pseudo-labels are often wrong

@@ -22,7 +22,8 @@ from labelwise.nn.train import Objective
 from labelwise.recipe.base import Context, Cost, Fitted, Task, option, require_labels
 from labelwise.recipe.decoding import PRESETS, WithDecoder, check_hidden
 from labelwise.recipe.ranges import Reals
-from labelwise.recipe.scratch import channel_statistics, make_network, read_parts
+from labelwise.recipe.reading import channel_statistics, read_parts
+from labelwise.recipe.scratch import make_network
 
 WEIGHTS = (0.1, 1.0, 10.0)  # that are tried where none is given
 BY_RULE = 1.0  # without a validation part: both losses begin near 1 to 2

@@ -27,8 +27,9 @@ from labelwise.recipe.metric_frozen import FrozenMetric
 from labelwise.recipe.nearness import Answers, Coded, answering_head, judged, with_head
 from labelwise.recipe.on_frozen import BACKBONE, FROZEN, OnFrozen
 from labelwise.recipe.ranges import choices
+from labelwise.recipe.reading import read_parts
 from labelwise.recipe.rehearsal import answer_seconds, blank, reading_seconds, step_seconds
-from labelwise.recipe.scratch import course, make_network, read_parts
+from labelwise.recipe.scratch import course, make_network
 
 JUDGED = 2_000  # images of the train and of the validation part that an epoch is judged by, at most
 SMALL = "small"  # the preset where nothing is given

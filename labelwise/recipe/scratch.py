@@ -16,10 +16,8 @@ import numpy as np
 import torch
 
 from labelwise.architecture import build
-from labelwise.data.dataset import Images
 from labelwise.data.preprocess import Color, Preprocessing, Resize
 from labelwise.errors import LayerError, OptionError
-from labelwise.features import stored_pixels
 from labelwise.model import Model
 from labelwise.nn.augment import Augmentation, parse_augmentation
 from labelwise.nn.layers import Stack, Whitening, initialize
@@ -35,10 +33,10 @@ from labelwise.recipe.by_schedule import train_by
 from labelwise.recipe.inputs import own_input
 from labelwise.recipe.presets import fill
 from labelwise.recipe.ranges import Reals, choices
+from labelwise.recipe.reading import Scale, channel_statistics, color_of, read_parts
 from labelwise.recipe.rehearsal import answer_seconds, blank, reading_seconds, step_seconds
 from labelwise.recipe.sizes import LADDER, enough_passes, spread
 
-Scale = Literal["unit", "standard"]
 Mirror = Literal["no", "yes", "color"]
 
 MOST_EPOCHS = 30  # planned for where the number was left open
@@ -389,11 +387,6 @@ def _work(network: Network, objective: Objective[Any]) -> float:
     return cast(Stack, network.body).work * objective.batch
 
 
-def color_of(pixels: torch.Tensor) -> Color:
-    """What the channels of pixels (N, C, H, W) stand for."""
-    return "rgb" if pixels.shape[1] == 3 else "gray"
-
-
 def whiten_first(network: Network, pixels: torch.Tensor) -> None:
     """Make the filters of a first whitening layer from the training images."""
     first = next(cast(Stack, network.body).spatial.children(), None)
@@ -410,50 +403,3 @@ def make_network(
     network = build(architecture, classes, preprocessing.shape)
     # Channels last: the order CPU and GPU kernels for small convolutions are fastest with.
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def read_parts(
-    task: Task, places: np.ndarray, preprocessing: Preprocessing, context: Context
-) -> tuple[Examples, Examples | None]:
-    """Images of a task, those at some places and those of its validation part."""
-    weights = None if task.weights is None else task.weights[places]
-    images = task.images.subset(places)
-    examples = _examples(images, task.labels[places], preprocessing, context, weights)
-    if task.validation is None:
-        return examples, None
-    return examples, _examples(*task.validation, preprocessing, context)
-
-
-def _examples(
-    images: Images,
-    labels: np.ndarray,
-    preprocessing: Preprocessing,
-    context: Context,
-    weights: np.ndarray | None = None,
-) -> Examples:
-    """Images as pixels in memory, on the device."""
-
-    def advance(done: int, total: int) -> None:
-        context.advance(0.0, "decoding")
-
-    pixels = stored_pixels(images, preprocessing, advance=advance)
-    weighed = None if weights is None else torch.from_numpy(weights).to(context.device)
-    labels_there = torch.from_numpy(labels).to(context.device)
-    return Examples(pixels.to(context.device), labels_there, weighed)
-
-
-def channel_statistics(
-    pixels: torch.Tensor, scale: Scale | None
-) -> tuple[list[float], list[float]]:
-    """Mean and deviation of every channel, of pixels in [0, 1]."""
-    channels = pixels.shape[1]
-    if scale == "unit" or not len(pixels):
-        return [0.0] * channels, [1.0] * channels
-    counts = torch.stack(
-        [torch.bincount(pixels[:, c].flatten(), minlength=256) for c in range(channels)]
-    ).double()
-    values = torch.arange(256, dtype=torch.float64, device=counts.device) / 255
-    share = counts / counts.sum(1, keepdim=True)
-    mean = share @ values
-    std = (share @ values.square() - mean.square()).clamp(min=1e-4).sqrt()
-    return mean.tolist(), std.tolist()
