@@ -72,9 +72,10 @@ def test_an_image_alone_in_its_class_asks_nothing_but_answers():
 def test_small_blocks_find_the_same(monkeypatch):
     rng = np.random.default_rng(0)
     points, labels = rng.normal(size=(50, 3)), rng.integers(0, 4, 50)
-    whole = retrieval(points, labels).means
+    groups = rng.integers(0, 20, 50)  # some on both sides of a block's end
+    whole = retrieval(points, labels, groups=groups).means
     monkeypatch.setattr(module, "BLOCK", 130)
-    assert retrieval(points, labels).means == pytest.approx(whole)
+    assert retrieval(points, labels, groups=groups).means == pytest.approx(whole)
 
 
 def test_intervals_hold_the_means_and_shrink_with_more_images():

@@ -17,7 +17,7 @@ import torch
 from labelwise.measure.intervals import Interval, bca
 
 RECALL_AT = (1, 2, 4, 8)
-BLOCK = 2**25  # distances in memory at once: 128 MB
+BLOCK = 2**25  # distances, or numbers of points, in memory at once: 128 MB of floats
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def retrieval(
     names += ["r_precision", "map@r"]
     table = torch.cat(found).double().numpy() if found else np.zeros((0, len(names)))
     values = dict(zip(names, table.T, strict=True))
-    right = _prototypes_right(points.double(), classes, same, queries)
+    right = _prototypes_right(points, classes, same, queries)
     values |= {"prototype_accuracy": right.double().numpy()}
     return Retrieval(queries.numpy(), copies[queries.numpy()], values)
 
@@ -153,17 +153,27 @@ def _found(
 def _prototypes_right(
     points: torch.Tensor, classes: torch.Tensor, same: torch.Tensor, queries: torch.Tensor
 ) -> torch.Tensor:
-    """Whether the nearest class mean is the query's own, which lacks the query and its copies."""
+    """Whether the nearest class mean is the query's own, which lacks the query and its copies.
+
+    Sums are of doubles, of some points at a time.
+    """
     present, number = torch.unique(classes, return_inverse=True)
     counts = torch.bincount(number, minlength=len(present)).double()
-    sums = points.new_zeros(len(present), points.shape[1]).index_add_(0, number, points)
-    x, own = points[queries], number[queries]
-    far = torch.cdist(x, sums / counts[:, None])
-    taken, of = torch.unique(same[queries], return_inverse=True)
-    inside = torch.isin(same, taken)
-    among = torch.searchsorted(taken, same[inside])
-    left_out = points.new_zeros(len(taken), points.shape[1]).index_add_(0, among, points[inside])
-    lost = torch.bincount(among, minlength=len(taken)).double()[of]
-    alone = (sums[own] - left_out[of]) / (counts[own] - lost)[:, None]
-    far[torch.arange(len(x)), own] = (x - alone).norm(dim=1)
-    return far.argmin(1) == own
+    step = max(1, BLOCK // max(points.shape[1], 1))
+    sums = torch.zeros(len(present), points.shape[1], dtype=torch.float64)
+    for place in torch.split(torch.arange(len(points)), step):
+        sums.index_add_(0, number[place], points[place].double())
+    found = [torch.zeros(0, dtype=torch.bool)]
+    for rows in torch.split(queries, step):
+        x, own = points[rows].double(), number[rows]
+        taken, of = torch.unique(same[rows], return_inverse=True)
+        copies = torch.isin(same, taken).nonzero()[:, 0]
+        among = torch.searchsorted(taken, same[copies])
+        lost = x.new_zeros(len(taken), x.shape[1])
+        lost.index_add_(0, among, points[copies].double())
+        left = counts[own] - torch.bincount(among, minlength=len(taken))[of]
+        alone = (sums[own] - lost[of]) / left[:, None]
+        far = torch.cdist(x, sums / counts[:, None])
+        far[torch.arange(len(x)), own] = (x - alone).norm(dim=1)
+        found.append(far.argmin(1) == own)
+    return torch.cat(found)
