@@ -299,7 +299,7 @@ def predictions_table(answers: pd.DataFrame) -> RenderableType:
         table.add_column(column, overflow="fold")
     for row in answers.to_dict("records"):
         answered = row["status"] == OK
-        probability = f"{100 * row['probability']:.1f} %" if answered else ""
+        probability = f"{percent(row['probability'])} %" if answered else ""
         label = row["label"] if answered else ""
         inside = ", ".join(row["set"]) or "none" if isinstance(row["set"], list) else ""
         sets = [_text(inside)] if any_set else []
