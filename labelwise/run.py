@@ -20,9 +20,8 @@ from labelwise.data.split import (
     Protocol,
     make_protocol,
     protocol_without_labels,
-    splits_from_table,
-    splits_table,
 )
+from labelwise.data.splits_table import splits_from_table, splits_table
 from labelwise.ensemble import check_name
 from labelwise.errors import DataError, OptionError
 from labelwise.execute import DONE, counting_seconds, execute

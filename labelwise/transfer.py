@@ -15,7 +15,7 @@ import torch
 from labelwise import bundle
 from labelwise.backbones import Backbone, find_pretrained, sha256_of, stamp_of
 from labelwise.data.dataset import Dataset
-from labelwise.data.split import final_roles
+from labelwise.data.splits_table import final_roles
 from labelwise.errors import BackboneError, LabelwiseError
 from labelwise.features import load_body
 from labelwise.files import expanded, intact, is_folder, read_json

@@ -17,9 +17,8 @@ from labelwise.data.split import (
     deal,
     make_protocol,
     parse_labels,
-    splits_from_table,
-    splits_table,
 )
+from labelwise.data.splits_table import splits_from_table, splits_table
 from labelwise.errors import DataError, OptionError
 from tests.rows import dataset_of
 

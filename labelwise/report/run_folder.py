@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from labelwise import bundle
-from labelwise.data.split import FINAL, final_roles
+from labelwise.data.split import FINAL
+from labelwise.data.splits_table import final_roles
 from labelwise.errors import LabelwiseError
 from labelwise.files import read_json
 from labelwise.held_out import probabilities

@@ -13,7 +13,8 @@ import pandas as pd
 
 from labelwise.data.dataset import Dataset
 from labelwise.data.load import Loadable
-from labelwise.data.split import FINAL, Protocol, Split, make_protocol, splits_table
+from labelwise.data.split import FINAL, Protocol, Split, make_protocol
+from labelwise.data.splits_table import splits_table
 from labelwise.files import write_json, write_parquet
 from labelwise.folders import RUN_FILE, data_record
 from labelwise.machine import machine, torch_device, versions

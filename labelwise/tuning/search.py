@@ -13,7 +13,8 @@ import pandas as pd
 
 from labelwise.data.dataset import Dataset
 from labelwise.data.load import Loadable, load
-from labelwise.data.split import Split, splits_from_table
+from labelwise.data.split import Split
+from labelwise.data.splits_table import splits_from_table
 from labelwise.errors import OptionError
 from labelwise.files import intact, remove_temporary
 from labelwise.folders import (
