@@ -55,7 +55,7 @@ class Mapped:
         return np.stack(found) if found else np.empty((0, *self.shape), self.dtype)
 
 
-INDEXED = 4  # stores whose index a process keeps: each costs about 200 bytes per image
+INDEXED = 10**6  # rows of all stores whose places a process remembers: about 300 MB
 #: what this process has read of the stores: folder -> (shards, pixel hash -> (shard, row))
 _INDEX: dict[Path, tuple[set[str], dict[str, tuple[str, int]]]] = {}
 
@@ -174,8 +174,11 @@ class Store:
             places.update({content: (name, row) for row, content in enumerate(contents)})
         _INDEX.pop(self.folder, None)
         _INDEX[self.folder] = (names, places)  # the one used last is at the end
-        for folder in list(_INDEX)[:-INDEXED]:
-            del _INDEX[folder]
+        room = INDEXED
+        for folder, (_, found) in reversed(list(_INDEX.items())):
+            room -= len(found)
+            if room < 0 and folder != self.folder:
+                _INDEX.pop(folder, None)  # another thread may have done so
         return places
 
     def _add(self, contents: Sequence[str], rows: np.ndarray) -> None:

@@ -297,7 +297,8 @@ def test_emptied_stores_take_no_space(monkeypatch, tmp_path):
     assert store_size() == 0
 
 
-def test_the_index_of_few_stores_is_kept(tmp_path):
+def test_places_of_so_many_rows_are_remembered(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "INDEXED", 4)
     for number in range(store_module.INDEXED + 3):
         other = Store.open({"number": number}, SHAPE, "float32", tmp_path)
         other.rows(hashes(1), Squares(hashes(1)))
