@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -63,53 +63,56 @@ def execute(
     """
     remove_temporary(folder)
     tidy_stores()
-    started = time.perf_counter()
-    plan = Plan.from_json(record["plan"])
-    variants = plan.apply(asked)
-    judged = bool(len(protocol.test))
-    everything = judged or not dataset.class_names or settings.save_models == "all"
-    rows = rows_of(variants, protocol.fitted(everything))
-    work = _Work(folder, dataset, settings, progress, everything)
-    progress.plan(_steps(rows, plan, everything, settings.ensemble))
-    progress.say(_announcement(dataset, protocol, variants, plan, settings))
-    _say_notes(record, progress)
-    problems = work.fit(rows)
-    mixtures = work.mix(rows, problems) if settings.ensemble else []
-    rows = _by_labels((*rows, *(members.row for members in mixtures)))
-    leaderboard = work.measure(rows, problems, asked)
-    winner = next(
-        row
-        for row in rows
-        if row.variant.name == leaderboard["recommended"]
-        and row.labels == leaderboard["recommended_labels"]
-    )
-    if not everything:
-        work.fit_finally(winner, mixtures)
-    progress.begin("judging and writing the report")
-    if judged:
-        _open_test(rows, dataset, folder, protocol)
-        add_test(leaderboard, rows, dataset, folder, settings.seed)
-    write_json(folder / "leaderboard.json", leaderboard)
-    table = pool(winner.trials(folder, final=False))
-    write_parquet(folder / "suspects.parquet", suspects(table, dataset))
-    _save_recommended(winner, leaderboard, dataset, folder, record)
-    record["seconds"] = record.get("seconds", 0) + time.perf_counter() - started
-    write_json(folder / RUN_FILE, record)
-    write_report(folder, dataset)
+    with _counting_seconds(folder, record) as spent:
+        plan = Plan.from_json(record["plan"])
+        variants = plan.apply(asked)
+        judged = bool(len(protocol.test))
+        everything = judged or not dataset.class_names or settings.save_models == "all"
+        rows = rows_of(variants, protocol.fitted(everything))
+        work = _Work(folder, dataset, settings, progress, everything)
+        progress.plan(_steps(rows, plan, everything, settings.ensemble))
+        progress.say(_announcement(dataset, protocol, variants, plan, settings))
+        _say_notes(record, progress)
+        problems = work.fit(rows)
+        mixtures = work.mix(rows, problems) if settings.ensemble else []
+        rows = _by_labels((*rows, *(members.row for members in mixtures)))
+        leaderboard = work.measure(rows, problems, asked)
+        winner = next(
+            row
+            for row in rows
+            if row.variant.name == leaderboard["recommended"]
+            and row.labels == leaderboard["recommended_labels"]
+        )
+        if not everything:
+            work.fit_finally(winner, mixtures)
+        progress.begin("judging and writing the report")
+        if judged:
+            _open_test(rows, dataset, folder, protocol)
+            add_test(leaderboard, rows, dataset, folder, settings.seed)
+        write_json(folder / "leaderboard.json", leaderboard)
+        table = pool(winner.trials(folder, final=False))
+        write_parquet(folder / "suspects.parquet", suspects(table, dataset))
+        _save_recommended(winner, leaderboard, dataset, folder, record)
+        record["seconds"] = spent()
+        write_json(folder / RUN_FILE, record)
+        write_report(folder, dataset)
     write_json(folder / RUN_FILE, {**record, "status": DONE})
     progress.end()
 
 
 @contextmanager
-def counting_seconds(folder: Path, record: Mapping[str, Any]) -> Iterator[None]:
-    """If the work inside is stopped, run.json says how long it took until then."""
+def _counting_seconds(folder: Path, record: Mapping[str, Any]) -> Iterator[Callable[[], float]]:
+    """What tells the seconds that a run has taken; if it is stopped, run.json has them."""
     started, before = time.perf_counter(), record.get("seconds", 0)
+
+    def spent() -> float:
+        return before + time.perf_counter() - started
+
     try:
-        yield
+        yield spent
     except BaseException:
-        spent = before + time.perf_counter() - started
         with suppress(OSError):  # what stopped the run is what the user is told
-            write_json(folder / RUN_FILE, {**record, "seconds": spent})
+            write_json(folder / RUN_FILE, {**record, "seconds": spent()})
         raise
 
 

@@ -24,7 +24,7 @@ from labelwise.data.split import (
 from labelwise.data.splits_table import splits_from_table, splits_table
 from labelwise.ensemble import check_name
 from labelwise.errors import DataError, OptionError
-from labelwise.execute import DONE, counting_seconds, execute
+from labelwise.execute import DONE, execute
 from labelwise.files import (
     as_path,
     intact,
@@ -175,8 +175,7 @@ def _run(
                 folder, dataset, data, settings, command, variants, asked.any, progress, began
             )
         if record["status"] != DONE:
-            with counting_seconds(folder, record):
-                execute(folder, dataset, settings, protocol, record, variants, progress)
+            execute(folder, dataset, settings, protocol, record, variants, progress)
         if settings.save_models != "all":
             # Only now: until the run is done, these spare a resumed one the final fits.
             for model in (folder / "trials").glob("*/*/model*"):
