@@ -112,17 +112,9 @@ def embedder(
         dataset: whose images say in which size a pretrained network looks at all.
         total: images that are to be embedded, for progress.
     """
-    if isinstance(model, Model):
-
-        def embedded(images: Images, before: int) -> np.ndarray:
-            found = model.embed(images)
-            if progress is not None:
-                progress(before + len(images), total, "embedding")
-            return found
-
-        return embedded
-    backbone = find_backbone(str(model))
-    preprocessing = input_of(backbone, dataset.images(dataset.usable))
+    if not isinstance(model, Model):
+        backbone = find_backbone(str(model))
+        preprocessing = input_of(backbone, dataset.images(dataset.usable))
 
     def vectors(images: Images, before: int) -> np.ndarray:
         done = before
@@ -133,9 +125,11 @@ def embedder(
             if progress is not None:
                 progress(done, total, "embedding")
 
-        found = embeddings(images, backbone, preprocessing, advance=advance).numpy()
-        if progress is not None:  # those that were stored are told of as well
-            progress(before + len(images), total, "embedding")
+        if isinstance(model, Model):
+            found = model.embed(images)
+        else:
+            found = embeddings(images, backbone, preprocessing, advance=advance).numpy()
+        advance(before + len(images) - done, len(images))  # those that were stored as well
         return found
 
     return vectors
