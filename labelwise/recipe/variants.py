@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import re
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,18 +138,24 @@ def value_text(value: Any) -> str:
 
 def _left_open(recipe: Recipe, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Defaults for the fields that a recipe, and one that it is around, has left as they are."""
-    given = _changed(recipe)
-    values = {
-        name: value
-        for name, value in defaults.items()
-        if name in _fields(type(recipe)) and name not in given and value is not None
-        if type(recipe).is_meant(name, value, given)
-    }
+    values = _meant(type(recipe), defaults, _changed(recipe))
     for name in _fields(type(recipe)):
         around = getattr(recipe, name)
         if isinstance(around, Recipe) and (inner := _left_open(around, defaults)):
             values[name] = dataclasses.replace(around, **inner)
     return values
+
+
+def _meant(
+    kind: type[Recipe], defaults: Mapping[str, Any], given: Collection[str]
+) -> dict[str, Any]:
+    """The defaults that are meant for fields that are not given."""
+    return {
+        name: value
+        for name, value in defaults.items()
+        if name in _fields(kind) and name not in given and value is not None
+        if kind.is_meant(name, value, given)
+    }
 
 
 def make_recipe(call: Call, defaults: Mapping[str, Any]) -> Recipe:
@@ -161,12 +167,7 @@ def make_recipe(call: Call, defaults: Mapping[str, Any]) -> Recipe:
     kind = RECIPES.get(call.recipe)
     if kind is None:
         raise OptionError(_unknown("recipe", call.recipe, RECIPES))
-    known = _fields(kind)
-    values: dict[str, Any] = {
-        name: value
-        for name, value in defaults.items()
-        if name in known and value is not None and kind.is_meant(name, value, call.fields)
-    }
+    values = _meant(kind, defaults, call.fields)
     for field in dataclasses.fields(kind):
         if isinstance(field.default, Recipe):
             values[field.name] = make_recipe(Call(field.default.name, {}), defaults)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from labelwise.data.dataset import Dataset
 from labelwise.files import write_text
 from labelwise.report import (
@@ -87,7 +85,7 @@ def render(run: RunFolder, dataset: Dataset) -> str:
     mistakes = None if found is None else confusion.mistakes(found)
     cells = {} if found is None else confusion.cells(found)
     counts = [] if row is None else row["confusion"]
-    sealed = np.flatnonzero((run.table["split"].fillna("") == "test").to_numpy(bool))
+    sealed = run.table.query("split == 'test'")["id"].to_numpy()
     samples = data_section.samples(dataset, sealed, run.record["settings"]["seed"])
     duplicates = data_section.duplicates(dataset, sealed)
     guesses = pseudo.section(run, names)
