@@ -38,7 +38,7 @@ except LabelwiseError as error:
     parser.exit(2, f"digits: {error}\n")
 if quick:
     mnist, cifar = mnist.few(60), cifar.few(60)  # of every class and part
-print(f"{len(mnist.usable)} digits, {len(cifar.usable)} photos; in full 13 minutes on two cores")
+print(f"{len(mnist.usable)} digits, {len(cifar.usable)} photos; in full 13 minutes", flush=True)
 common = {"budget": "30s" if quick else "30m", "resume": True}
 
 # 2. Two nets in five folds: every image outside the test part is judged once, by a net that has
